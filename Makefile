@@ -1,0 +1,37 @@
+PYTHON ?= python3
+BIN := .venv/bin
+CORPUS ?= .bench/corpus
+PEERS ?= .bench/peers
+
+.PHONY: setup demo test test-all lint bench clean
+
+setup: .venv/ready
+
+.venv/ready: setup.py constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,test,lint]'
+	# fasttext and fasttext-predict, which language identification depends on, share a module name:
+	# the one that can train has to be written last.
+	$(BIN)/pip install --quiet --force-reinstall --no-deps --constraint constraints.txt fasttext
+	touch $@
+
+demo: setup
+	$(BIN)/python docs/demo/text_demo.py demo-run
+
+test: setup
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
+
+test-all: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy schemas filters scorers pipeline jobs
+
+bench: setup
+	$(BIN)/python benchmarks/all.py --corpus $(CORPUS) --peers $(PEERS)
+
+clean:
+	rm -rf .venv demo-run build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,61 @@
+"""What one pass over a document counts. Kernels fill one row of int64 per document; signals are ratios of these.
+
+Each name is the index of its column in that row.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+(
+    # Characters are Unicode code points.
+    BYTES,  # of the text in UTF-8
+    CHARS,
+    LETTERS,
+    DIGITS,
+    UPPERCASE,
+    SPACES,
+    PUNCTUATION_MARKS,
+    NEWLINES,  # line ends: \n, \r\n and \r
+    HASHES,  # "#"
+    CURLY_BRACKETS,  # "{" and "}"
+    # Words, of the kind that the caller chose.
+    WORDS,
+    WORD_CHARS,  # characters in words
+    LONGEST_WORD,  # in characters
+    ALPHABETIC_WORDS,  # with at least one letter
+    STOP_WORDS,  # how many of the stop words occur
+    # Lines are the pieces between line ends that hold more than white space.
+    LINES,
+    LINE_CHARS,  # characters in lines
+    BULLET_LINES,
+    ELLIPSIS_LINES,
+    TERMINAL_LINES,
+    SHORT_LINES,
+    DUPLICATE_LINES,  # lines equal to an earlier one
+    DUPLICATE_LINE_CHARS,
+    # Paragraphs are runs of lines with no blank one between them.
+    PARAGRAPHS,
+    DUPLICATE_PARAGRAPHS,
+    DUPLICATE_PARAGRAPH_CHARS,  # characters in the lines of such paragraphs
+    # What is found by reading each line.
+    ELLIPSES,  # "..." and "…"
+    SENTENCES,
+    C4_SENTENCES,  # in the lines that C4 keeps
+    C4_SENTENCES_ANY_ENDING,  # in the lines that C4 would keep if it did not ask how they end
+    JAVASCRIPT_LINES,
+    POLICY_LINES,
+    LOREM_IPSUM,
+    # Characters of words inside n-grams.
+    TOP_2GRAM_CHARS,
+    TOP_3GRAM_CHARS,
+    TOP_4GRAM_CHARS,
+    DUPLICATE_5GRAM_CHARS,
+    DUPLICATE_6GRAM_CHARS,
+    DUPLICATE_7GRAM_CHARS,
+    DUPLICATE_8GRAM_CHARS,
+    DUPLICATE_9GRAM_CHARS,
+    DUPLICATE_10GRAM_CHARS,
+) = range(42)
+
+COUNTERS: Final = 42

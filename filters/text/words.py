@@ -1,0 +1,160 @@
+"""Words: where they are in the text, and a hash of each, for every later user (n-grams, MinHash)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..kernels import kernel
+from .buffers import text_buffers
+from .characters import BYTES_TYPE, CLASSES_TYPE, MARK, SPACE, UNSPACED, WORD, character_classes, decode
+from .hashing import hash_bytes
+
+WordKind = Literal["whitespace", "unicode"]
+
+WORD_KINDS: Final[tuple[WordKind, ...]] = ("whitespace", "unicode")
+WORDS_VERSION: Final = 1  # changes whenever the words of some text, or their hashes, do
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of n documents, in order.
+
+    Document i owns the words first[i]:first[i + 1]; word w is data[start[w]:stop[w]], UTF-8.
+    """
+
+    first: npt.NDArray[np.int64]  # [n + 1]
+    start: npt.NDArray[np.int64]  # byte offset in `data`
+    stop: npt.NDArray[np.int64]
+    hash: npt.NDArray[np.uint64]  # hashing.hash_bytes of the word's bytes
+    data: npt.NDArray[np.uint8]  # the array's UTF-8 buffer, not copied
+
+
+def split_words(text: pa.Array, kind: WordKind) -> Words:
+    """Finds and hashes the words of each text of a string array; null has none.
+
+    `whitespace`: what `str.split()` returns. `unicode`: maximal runs of letters, marks, numbers (general
+    categories L, M, N) and underscores, except that each letter of a script written without spaces (see
+    characters.UNSPACED_BLOCKS), with the marks that follow it, is a word of its own. Apostrophes and hyphens
+    end a word of kind `unicode`.
+
+    Raises ValueError for another kind, TypeError for an array that is not text.
+    """
+    buffers = text_buffers(text)
+    lengths = np.diff(buffers.offsets)[buffers.valid]
+    room = int((lengths // 2 + 1).sum())  # two words that touch take three bytes or more
+    start, stop = np.empty(room, np.int64), np.empty(room, np.int64)
+    hashes = np.empty(room, np.uint64)
+    first = np.empty(len(buffers) + 1, np.int64)
+    _split(
+        buffers.data,
+        buffers.offsets,
+        buffers.valid,
+        character_classes(),
+        is_unicode(kind),
+        first,
+        start,
+        stop,
+        hashes,
+    )
+    n = int(first[-1])
+    return Words(first, start[:n], stop[:n], hashes[:n], buffers.data)
+
+
+def is_unicode(kind: str) -> bool:
+    """Whether words are of kind `unicode`. Raises ValueError for a kind that does not exist."""
+    if kind not in WORD_KINDS:
+        raise ValueError(f"words: {kind!r} is not one of {', '.join(WORD_KINDS)}")
+    return kind == "unicode"
+
+
+@kernel(f"int64({BYTES_TYPE}, int64, int64, {CLASSES_TYPE}, int64[::1], int64[::1], int64)")
+def find_spaced_words(
+    data: Any, begin: int, end: int, classes: Any, start: Any, stop: Any, count: int
+) -> int:
+    """Appends the words of data[begin:end] as str.split() finds them; returns how many there are now."""
+    # Both ends are stored at each character and counted where they are one: no branch to guess.
+    at = begin
+    started, stopped = count, count
+    spaced_before = 1
+    while at < end:
+        after = at + 1
+        point = np.int64(data[at])
+        if point >= 0x80:
+            point, after = decode(data, at, end)
+        spaced = np.int64(classes[point] & SPACE)
+        start[started] = at
+        stop[stopped] = at
+        started += spaced_before & ~spaced
+        stopped += spaced & ~spaced_before
+        spaced_before = spaced
+        at = after
+    if stopped < started:
+        stop[stopped] = end
+    return started
+
+
+@kernel(f"int64({BYTES_TYPE}, int64, int64, {CLASSES_TYPE}, int64[::1], int64[::1], int64)")
+def find_unicode_words(
+    data: Any, begin: int, end: int, classes: Any, start: Any, stop: Any, count: int
+) -> int:
+    """Appends the words of kind `unicode` of data[begin:end]; returns how many there are now."""
+    at = begin
+    inside = False
+    alone = False  # the word that is open is one letter of a script without spaces, and takes marks only
+    while at < end:
+        if data[at] < 0x80:
+            kind, after = classes[data[at]], at + 1
+        else:
+            point, after = decode(data, at, end)
+            kind = classes[point]
+        unspaced = (kind & UNSPACED) != 0
+        if inside and ((kind & WORD) == 0 or unspaced or (alone and (kind & MARK) == 0)):
+            stop[count] = at
+            count += 1
+            inside = False
+        if not inside and (kind & WORD) != 0:
+            start[count] = at
+            inside = True
+            alone = unspaced
+        at = after
+    if inside:
+        stop[count] = end
+        count += 1
+    return count
+
+
+@kernel(
+    f"void({BYTES_TYPE}, int64[::1], boolean[::1], {CLASSES_TYPE}, boolean, "
+    "int64[::1], int64[::1], int64[::1], uint64[::1])",
+    f"void({BYTES_TYPE}, int64[::1], Array(boolean, 1, 'C', readonly=True), {CLASSES_TYPE}, boolean, "
+    "int64[::1], int64[::1], int64[::1], uint64[::1])",
+)
+def _split(
+    data: Any,
+    offsets: Any,
+    valid: Any,
+    classes: Any,
+    unicode: bool,
+    first: Any,
+    start: Any,
+    stop: Any,
+    hashes: Any,
+) -> None:
+    count = 0
+    for document in range(len(valid)):
+        first[document] = count
+        if not valid[document]:
+            continue
+        begin, end = offsets[document], offsets[document + 1]
+        if unicode:
+            count = find_unicode_words(data, begin, end, classes, start, stop, count)
+        else:
+            count = find_spaced_words(data, begin, end, classes, start, stop, count)
+        for word in range(first[document], count):
+            hashes[word] = hash_bytes(data, start[word], stop[word])
+    first[len(valid)] = count

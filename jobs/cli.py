@@ -1,0 +1,304 @@
+"""The command line. Only click is imported at the top, so that `thresher --help` answers at once.
+
+Exit statuses: 0 done; 2 the job file, an option or the environment is wrong; 3 the accounts do not add up;
+4 some parts could not be processed; 130 interrupted, to be resumed by the same command.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+WRONG: Final = 2
+UNBALANCED: Final = 3
+FAILED_PARTS: Final = 4
+INTERRUPTED: Final = 130
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class ThresherGroup(click.Group):
+    """Turns what a person can mend into one message and an exit status; anything else is our bug."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("interrupted; the same command goes on from here", err=True)
+            ctx.exit(INTERRUPTED)
+        except Exception as error:
+            from .failures import explain
+
+            status, message = explain(error)
+            if status is None:
+                raise
+            click.echo(message, err=True)
+            ctx.exit(status)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        # In the order in which a person meets them, not by the alphabet.
+        return list(self.commands)
+
+
+@click.group(
+    cls=ThresherGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 done, 2 wrong job, option or environment, 3 accounts do not add up, "
+    "4 parts failed, 130 interrupted.",
+)
+@click.version_option(package_name="thresher", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Curate pretraining data: one job file from a web crawl to accounted-for shards.
+
+    Start with `thresher run job.yaml --limit 1000`.
+    """
+
+
+def _overrides(command: Command) -> Command:
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Set any value of the job, as in --set run.workers=4 or --set steps.3.select.top=5%.",
+    )(command)
+
+
+_job = click.argument("job", metavar="JOB")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_allow_code = click.option(
+    "--allow-code", is_flag=True, help="Let the job import module:Class plug-ins: code of its author's."
+)
+
+
+@cli.command()
+@_job
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read no more than N records.")
+@_overrides
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Short for --set run.workers=N.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
+@_allow_code
+def run(
+    job: str,
+    limit: int | None,
+    overrides: tuple[str, ...],
+    workers: int | None,
+    quiet: bool,
+    as_json: bool,
+    allow_code: bool,
+) -> None:
+    """Run a job, or go on with it where it was interrupted.
+
+    \b
+    Example:
+      thresher run job.yaml --limit 1000
+    """
+    from .loading import load
+    from .progress import Bars, JsonLines, listener
+    from .report import closing, funnel
+    from .running import read_manifest
+    from .running import run as run_job
+
+    more = () if workers is None else (f"run.workers={workers}",)
+    loaded = load(job, (*overrides, *more), allow_code=allow_code)
+    watcher = listener(sys.stdout if as_json else sys.stderr, quiet=quiet, as_json=as_json)
+    try:
+        result = run_job(loaded, limit=limit, listener=watcher, allow_code=allow_code)
+    finally:
+        if isinstance(watcher, Bars):
+            watcher.close()
+    manifest = read_manifest(Path(result.output))
+    if isinstance(watcher, JsonLines):
+        watcher.write("finished", output=result.output, seconds=round(result.seconds, 3), **manifest)
+    elif not quiet:
+        click.echo(funnel(manifest))
+        click.echo(closing(manifest["totals"], manifest["shards"], result.output, result.seconds))
+
+
+@cli.command("try")
+@click.argument("step", metavar="STEP")
+@click.option("--text", help="The record's text; for url steps, its address.")
+@click.option("--file", type=click.Path(dir_okay=False), help="A file that holds it; - is standard input.")
+@click.option("--url", help="The record's address.")
+@_json
+@_allow_code
+def try_(
+    step: str, text: str | None, file: str | None, url: str | None, as_json: bool, allow_code: bool
+) -> None:
+    """Run one step on one text and say what decides.
+
+    \b
+    Examples:
+      thresher try 'filter: gopher_quality' --text 'Lorem ipsum dolor.'
+      thresher try 'extract: trafilatura' --file page.html
+      thresher try 'language: {keep: [en]}' --text 'Guten Tag'
+    """
+    from . import trying
+
+    if (text is None) == (file is None):
+        raise click.UsageError("give one of --text and --file")
+    payload = text.encode("utf-8", "replace") if text is not None else _read(str(file))
+    answer = trying.try_step(step, payload, allow_code=allow_code, url=url)
+    _answer(answer, trying.told, as_json)
+
+
+@cli.command()
+@_job
+@_overrides
+@_json
+@_allow_code
+def plan(job: str, overrides: tuple[str, ...], as_json: bool, allow_code: bool) -> None:
+    """Check a job and show its stages without running it.
+
+    \b
+    Example:
+      thresher plan job.yaml
+    """
+    from ..pipeline.planner import describe
+    from .loading import load
+
+    _answer(describe(load(job, overrides, allow_code=allow_code), allow_code), _told_plan, as_json)
+
+
+@cli.command()
+@click.argument("place", metavar="JOB|OUTPUT")
+@_overrides
+@_json
+def status(place: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Show how far a run is.
+
+    \b
+    Example:
+      thresher status job.yaml
+    """
+    from . import status as reading
+    from .places import find
+
+    _answer(reading.status(find(place, overrides)), reading.told, as_json)
+
+
+@cli.command()
+@click.argument("file", metavar="PART|SHARD", type=click.Path(path_type=Path))
+@click.option("--rows", type=click.IntRange(min=0), default=3, show_default=True, help="Records to show.")
+@click.option("--columns", is_flag=True, help="Show the columns only.")
+@_json
+def inspect(file: Path, rows: int, columns: bool, as_json: bool) -> None:
+    """Show columns and first records of a shard or a part.
+
+    \b
+    Examples:
+      thresher inspect out/shard-00000.parquet --rows 5
+      thresher inspect out/.work/stages/00-read-1a2b3c4d5e6f/00000.json
+    """
+    from . import inspection
+
+    answer = inspection.inspect(file, 0 if columns else rows)
+    _answer(answer, lambda found: inspection.told(found, columns_only=columns), as_json)
+
+
+@cli.command()
+@click.argument("record", metavar="ID")
+@click.option(
+    "--output", "place", required=True, metavar="JOB|OUTPUT", help="The run's output folder or job."
+)
+@_json
+def why(record: str, place: str, as_json: bool) -> None:
+    """Tell what became of a record, at which step and why.
+
+    \b
+    Example:
+      thresher why '<urn:uuid:...>' --output out/
+    """
+    from . import why as telling
+    from .places import find
+
+    _answer(telling.why(find(place), record), telling.told, as_json)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of the job file, for editors.
+
+    \b
+    Example:
+      thresher schema > job.schema.json
+    """
+    from ..schemas.job import job_schema
+
+    click.echo(json.dumps(job_schema(), indent=1, ensure_ascii=False))
+
+
+@cli.command()
+@click.argument("place", metavar="JOB|OUTPUT")
+@_overrides
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clean(place: str, overrides: tuple[str, ...], yes: bool) -> None:
+    """Remove a run's work directory; the output stays. The next run starts anew.
+
+    \b
+    Example:
+      thresher clean job.yaml --yes
+    """
+    from . import cleaning
+    from .places import find
+    from .progress import size
+
+    directory = find(place, overrides).work
+    bytes_ = cleaning.check_cleanable(directory)
+    if not yes and not click.confirm(f"Remove {directory} ({size(bytes_)})?"):
+        click.echo("nothing was removed")
+        return
+    click.echo(f"removed {directory}: {size(cleaning.clean(directory))} freed")
+
+
+@cli.command()
+@click.option("--work", default=".", type=click.Path(path_type=Path), help="Where work would be kept.")
+@_json
+def doctor(work: Path, as_json: bool) -> None:
+    """Say what is installed, usable and found here.
+
+    \b
+    Example:
+      thresher doctor
+    """
+    from . import doctor as examining
+
+    answer = examining.examine(work)
+    _answer(answer, examining.told, as_json)
+    if answer["problems"]:
+        click.get_current_context().exit(WRONG)
+
+
+def _read(name: str) -> bytes:
+    if name == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"{name}: {error.strerror or error}") from None
+
+
+def _answer(value: Any, told: Callable[[Any], str], as_json: bool) -> None:
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str) if as_json else told(value))
+
+
+def _told_plan(stages: list[dict[str, Any]]) -> str:
+    lines: list[str] = []
+    for number, stage in enumerate(stages, 1):
+        lines.append(f"{number}. {stage['stage']} ({stage['kind']})")
+        named = (("steps", stage["steps"]), ("reads", stage["reads"]), ("keeps", stage["keeps"]))
+        lines += [f"     {key}: {', '.join(values)}" for key, values in named if values]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The `thresher` command."""
+    cli(prog_name="thresher")

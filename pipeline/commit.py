@@ -1,0 +1,205 @@
+"""A task's output: streams written under unique names, then one manifest entry that makes them real."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .accounts import Accounts
+from .operator import Output
+from .stage import Committed, StreamRef, TaskId
+from .store import HashedFile, put_new, unfinished
+
+GROUP_ROWS = 65_536
+GROUP_BYTES = 32 << 20
+
+
+def row_bytes(batch: pa.RecordBatch) -> np.ndarray:
+    """int64 per row: the bytes of its values, without validity bits and offsets."""
+    total = np.zeros(len(batch), np.int64)
+    for column in batch.columns:
+        total += _value_bytes(column)
+    return total
+
+
+def _value_bytes(column: pa.Array) -> Any:
+    kind = column.type
+    if pa.types.is_boolean(kind):
+        return 1
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size) * max(1, kind.value_type.bit_width // 8)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        width = max(1, kind.value_type.bit_width // 8)
+        return (
+            pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+            * width
+        )
+    if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind):
+        return pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return 0 if pa.types.is_null(kind) else max(1, kind.bit_width // 8)
+
+
+class RowGroups:
+    """Cuts a stream of batches into row groups by its rows alone, wherever the batches were cut."""
+
+    def __init__(self, rows: int = GROUP_ROWS, bytes: int = GROUP_BYTES) -> None:
+        self._most_rows, self._most_bytes = rows, bytes
+        self._held: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+
+    def add(self, batch: pa.RecordBatch) -> Iterable[pa.Table]:
+        """The groups that `batch` completes: a group ends with the row that reaches a bound."""
+        sizes = np.cumsum(row_bytes(batch))
+        start = 0
+        while start < len(batch):
+            before = int(sizes[start - 1]) if start else 0
+            by_bytes = int(np.searchsorted(sizes, before + self._most_bytes - self._bytes)) + 1
+            stop = min(by_bytes, start + self._most_rows - self._rows, len(batch))
+            self._held.append(batch.slice(start, stop - start))
+            self._rows += stop - start
+            self._bytes += int(sizes[stop - 1]) - before
+            start = stop
+            if self._rows >= self._most_rows or self._bytes >= self._most_bytes:
+                yield self.rest()
+
+    def rest(self) -> pa.Table:
+        """What is held back."""
+        table = pa.Table.from_batches(self._held)
+        self._held, self._rows, self._bytes = [], 0, 0
+        return table
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+
+class StreamWriter:
+    """One stream of a part: a Parquet file whose bytes depend on its rows and nothing else."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._file = HashedFile(path)
+        self._schema = schema
+        self._groups = RowGroups()
+        self._rows = 0
+        lean = {
+            field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_binary(field.type)
+        }
+        self._writer = pq.ParquetWriter(
+            self._file,
+            schema,
+            compression="lz4",
+            use_dictionary=[name for name in ("step", "verdict", "reason", "lang", "date") if name in lean],
+            column_encoding={"position": "DELTA_BINARY_PACKED"} if "position" in schema.names else None,
+            write_statistics=[name for name in ("position", "key") if name in schema.names],
+            store_schema=True,
+        )
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._rows += len(batch)
+        for group in self._groups.add(batch):
+            self._writer.write_table(group, row_group_size=len(group))
+
+    def close(self) -> StreamRef:
+        if self._groups:
+            group = self._groups.rest()
+            self._writer.write_table(group, row_group_size=max(1, len(group)))
+        self._writer.close()
+        self._file.close()
+        return StreamRef(
+            str(self._file.path), self._rows, self._file.bytes, self._file.checksum, tuple(self._schema.names)
+        )
+
+
+class PartOutput(Output):
+    """The streams and accounts of one task, until they are committed or thrown away."""
+
+    def __init__(self, directory: Path, task: TaskId, run: str) -> None:
+        self.accounts = Accounts()
+        self.rows_in = 0
+        self._directory, self._task, self._run = directory, task, run
+        self._writers: dict[str, StreamWriter] = {}
+        self._files: dict[str, StreamRef] = {}
+
+    def emit(self, stream: str, batch: pa.RecordBatch) -> None:
+        if stream not in self._writers:
+            path = unfinished(self._directory, self._run, f"{self._task:05d}.{stream}.parquet")
+            self._writers[stream] = StreamWriter(path, batch.schema)
+        self._writers[stream].write(batch)
+
+    def new_file(self, name: str) -> Path:
+        return unfinished(self._directory, self._run, f"{self._task:05d}.{name}")
+
+    def attach(self, stream: str, file: StreamRef) -> None:
+        self._files[stream] = file
+
+    def commit(self, rows_out: int, bytes_in: int) -> Committed:
+        """Publishes the part; where another has committed it first, that one counts and ours is removed."""
+        streams = {name: writer.close() for name, writer in self._writers.items()} | self._files
+        final: dict[str, StreamRef] = {}
+        for name, stream in sorted(streams.items()):
+            path = Path(stream.path)
+            # With the checksum in its name, a file never has two contents, even if two tasks race.
+            settled = path.with_name(f"{self._task:05d}.{name}.{stream.checksum[:12]}{path.suffix}")
+            path.replace(settled)
+            final[name] = StreamRef(str(settled), stream.rows, stream.bytes, stream.checksum, stream.columns)
+        committed = Committed(self._task, final, self.accounts.as_dict(), self.rows_in, rows_out, bytes_in)
+        if put_new(entry_path(self._directory, self._task), _encode(committed), self._run):
+            return committed
+        first = read_entry(self._directory, self._task)
+        assert first is not None
+        for loser in {s.path for s in final.values()} - {s.path for s in first.streams.values()}:
+            Path(loser).unlink(missing_ok=True)
+        return first
+
+    def abandon(self) -> None:
+        """Removes what was written."""
+        for writer in self._writers.values():
+            Path(writer.close().path).unlink(missing_ok=True)
+        for file in self._files.values():
+            Path(file.path).unlink(missing_ok=True)
+
+
+def entry_path(directory: Path, task: TaskId) -> Path:
+    """Where the manifest entry of a task is found."""
+    return directory / f"{task:05d}.json"
+
+
+def read_entry(directory: Path, task: TaskId) -> Committed | None:
+    """The manifest entry of a task; None where it has not been committed."""
+    try:
+        value: dict[str, Any] = json.loads(entry_path(directory, task).read_bytes())
+    except FileNotFoundError:
+        return None
+    streams = {
+        name: StreamRef(str(directory / s["path"]), s["rows"], s["bytes"], s["checksum"], tuple(s["columns"]))
+        for name, s in value["streams"].items()
+    }
+    rows_in, rows_out = value["rows"]
+    return Committed(value["part"], streams, value["accounts"], rows_in, rows_out, value["bytes"])
+
+
+def _encode(committed: Committed) -> bytes:
+    streams = {
+        name: {
+            "path": Path(s.path).name,
+            "rows": s.rows,
+            "bytes": s.bytes,
+            "checksum": s.checksum,
+            "columns": list(s.columns),
+        }
+        for name, s in committed.streams.items()
+    }
+    entry = {
+        "part": committed.task,
+        "rows": [committed.rows_in, committed.rows_out],
+        "bytes": committed.bytes_in,
+        "streams": streams,
+        "accounts": dict(committed.accounts),
+    }
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,132 @@
+"""The driver of a run: gives stages a directory and a fingerprint, resumes them, adds up their accounts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..schemas.progress import Listener
+from .accounts import Accounts
+from .commit import read_entry
+from .operator import signature
+from .stage import Committed, Engine, Input, Layer, OperatorRef, PartRef, Resources, Stage, TaskFailed, TaskId
+from .store import RunLock, put_new
+
+PARTITION_BYTES = 128 << 20  # what one reduce task should have to read
+
+
+class Driver:
+    """Runs the stages of one job in order.
+
+    A stage lives in `<work>/stages/<number>-<name>-<fingerprint>`: the same operators over the same inputs
+    find what an earlier run committed; anything else starts in a new directory.
+    """
+
+    def __init__(
+        self, work: Path, engine: Engine, lock: RunLock, listener: Listener, most_failed: int = 0
+    ) -> None:
+        self._work, self._engine, self._lock, self._listener = work, engine, lock, listener
+        self._most_failed = most_failed
+        self._number = 0
+        self.accounts = Accounts()
+        self.ledgers: dict[TaskId, list[str]] = {}  # ingest part -> ledger streams, in the order of steps
+        self.ledger_rows = 0
+        self.failed: dict[str, dict[TaskId, str]] = {}
+
+    def run(
+        self,
+        name: str,
+        inputs: Mapping[str, Input],
+        *,
+        partitions: int = 0,
+        reduce: OperatorRef | None = None,
+        combine: OperatorRef | None = None,
+        resources: Resources | None = None,
+    ) -> list[Committed]:
+        """Runs a stage, or finds it done; returns its commits in the order of tasks.
+
+        Raises TaskFailed where more parts fail than the job allows.
+        """
+        fingerprint = fingerprint_of(inputs, partitions, reduce, combine)
+        directory = self._work / "stages" / f"{self._number:02d}-{name}-{fingerprint[:12]}"
+        self._number += 1
+        directory.mkdir(parents=True, exist_ok=True)
+        stage = Stage(name, str(directory), inputs, partitions, reduce, combine, resources or Resources())
+        found = {task: read_entry(directory, task) for task in stage.tasks}
+        done = {task: entry for task, entry in found.items() if entry is not None}
+        todo = [task for task in stage.tasks if task not in done]
+        size = sum(part.bytes for source in inputs.values() for part in source.parts)
+        self._listener.stage_started(name, len(stage.tasks), len(done), size)
+        try:
+            for committed in self._engine.run(stage, todo):
+                done[committed.task] = committed
+                self._listener.task_done(name, committed.rows_in, committed.rows_out, committed.bytes_in)
+        except TaskFailed as failure:
+            self.failed[name] = failure.failures
+            if sum(map(len, self.failed.values())) > self._most_failed:
+                raise
+        self._listener.stage_finished(name)
+        return self._roll_up(stage, [done[task] for task in sorted(done)])
+
+    def _roll_up(self, stage: Stage, commits: list[Committed]) -> list[Committed]:
+        directory = Path(stage.directory)
+        totals = Accounts()
+        for committed in commits:
+            totals.add(committed.accounts)
+            ledger = committed.streams.get("ledger")
+            if ledger is not None and ledger.rows:
+                self.ledger_rows += ledger.rows
+                self.ledgers.setdefault(committed.task, []).append(ledger.path)
+        self.accounts.add(totals.as_dict())
+        put_new(
+            directory / "rollup.json",
+            json.dumps(totals.as_dict(), ensure_ascii=False).encode(),
+            self._lock.run,
+        )
+        shutil.rmtree(directory / "spool", ignore_errors=True)
+        return commits
+
+
+def fingerprint_of(
+    inputs: Mapping[str, Input], partitions: int, reduce: OperatorRef | None, combine: OperatorRef | None
+) -> str:
+    """SHA-256 of what a stage computes from what; engine and workers stay out. Partitions, which follow from
+    the size of the inputs, are in it because they say which rows are in which part."""
+    described: dict[str, Any] = {
+        name: {
+            "parts": [_identity(part) for part in source.parts],
+            "maps": [signature(ref) for ref in source.maps],
+            "key": source.key,
+            "columns": source.columns,
+        }
+        for name, source in inputs.items()
+    }
+    described = {
+        "inputs": described,
+        "partitions": partitions,
+        "reduce": signature(reduce) if reduce else None,
+        "combine": signature(combine) if combine else None,
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(part: PartRef) -> list[Any]:
+    # A reader's arguments name places; what is found there is in `identity`.
+    reader = [part.reader.name, signature(part.reader)[2], part.identity] if part.reader else None
+    return [part.index, reader, [[layer.checksum, layer.columns, layer.optional] for layer in part.layers]]
+
+
+def partitions_for(bytes_: int) -> int:
+    """The number of partitions, a power of two, for an exchange of so many bytes."""
+    wanted = max(1, -(-bytes_ // PARTITION_BYTES))
+    return 1 << (wanted - 1).bit_length()
+
+
+def layer_of(committed: Committed, stream: str, *, optional: bool = False) -> Layer:
+    """The layer that a committed stream adds to a part."""
+    file = committed.streams[stream]
+    return Layer(file.path, file.checksum, file.columns, optional)

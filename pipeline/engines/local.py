@@ -1,0 +1,149 @@
+"""The local engine: worker processes on this machine, no server."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, parent_process
+from typing import Any
+
+from ..stage import Committed, Stage, TaskFailed, TaskId
+from ..task import map_task, reduce_task, spool_path, spool_task
+
+TRIES = 3
+DIED = "its worker process died (killed, out of memory, or crashed)"
+
+Call = tuple[TaskId, Callable[..., Any], tuple[Any, ...]]  # a task, what to call, with what
+
+
+def _start_worker() -> None:
+    """One thread per library, no answer to Ctrl-C (the driver ends us), and no life without the driver."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _die_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
+
+
+class LocalEngine:
+    """Runs tasks in `workers` processes.
+
+    A worker that dies takes the pool with it: the pool is built again, and what had not committed runs
+    again, one task at a time, so that a task that kills its worker is found and given up after three tries.
+    """
+
+    def __init__(self, workers: int, run: str) -> None:
+        self._workers, self._run = workers, run
+        self._context = multiprocessing.get_context("forkserver")
+        # Libraries are imported once, in the server that workers are forked from.
+        self._context.set_forkserver_preload(["thresher.pipeline.engines.preload"])
+        self._pool: ProcessPoolExecutor | None = None
+
+    def run(self, stage: Stage, todo: Sequence[TaskId]) -> Iterator[Committed]:
+        """See Engine.run."""
+        if not todo:
+            return
+        if stage.reduce is None:
+            ((name, source),) = stage.inputs.items()
+            wanted = set(todo)
+            parts = (part for part in source.parts if part.index in wanted)
+            yield from self._complete(
+                stage.name, ((part.index, map_task, (stage.on_part(name, part),)) for part in parts)
+            )
+            return
+        sends = (
+            (part.index, spool_task, (stage.on_part(name, part),))
+            for name, source in stage.inputs.items()
+            for part in source.parts
+            if not spool_path(stage, name, part.index).exists()
+        )
+        for _ in self._complete(stage.name, sends):
+            pass
+        side = stage.on_partition()
+        yield from self._complete(stage.name, ((task, reduce_task, (side, task)) for task in todo))
+
+    def _complete(self, stage: str, calls: Iterable[Call]) -> Iterator[Any]:
+        fresh = iter(calls)
+        again: list[Call] = []  # failed: they may run beside others
+        suspects: list[Call] = []  # in flight when a worker died: they run alone
+        tries: Counter[TaskId] = Counter()
+        failures: dict[TaskId, str] = {}
+        running: dict[Future[Any], Call] = {}
+        exhausted = False
+        while True:
+            while not suspects and not exhausted and len(running) < 2 * self._workers:
+                call = again.pop() if again else next(fresh, None)
+                if call is None:
+                    exhausted = True
+                else:
+                    self._submit(running, call)
+            if suspects and not running:
+                self._submit(running, suspects.pop())
+            if not running:
+                break
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            broken = False
+            for future in done:
+                call = running.pop(future)
+                error = future.exception()
+                if error is None:
+                    yield future.result()
+                    continue
+                died = isinstance(error, BrokenProcessPool)
+                broken = broken or died
+                tries[call[0]] += 1
+                if tries[call[0]] >= TRIES:
+                    failures[call[0]] = DIED if died else f"{type(error).__name__}: {error}"
+                elif died:
+                    suspects.append(call)
+                else:
+                    again.append(call)
+                    exhausted = False
+            if broken:
+                tries.update(call[0] for call in running.values())
+                suspects.extend(running.values())
+                running.clear()
+                self._drop_pool()
+        if failures:
+            raise TaskFailed(stage, failures)
+
+    def _submit(self, running: dict[Future[Any], Call], call: Call) -> None:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self._workers, mp_context=self._context, initializer=_start_worker
+            )
+        _, work, arguments = call
+        try:
+            running[self._pool.submit(work, *arguments, self._run)] = call
+        except BrokenProcessPool:
+            self._drop_pool()
+            self._submit(running, call)
+
+    def _drop_pool(self) -> None:
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """Ends every worker at once: what they had not committed is not there."""
+        if self._pool is not None:
+            processes = list((self._pool._processes or {}).values())
+            self._drop_pool()
+            for process in processes:
+                process.kill()
+            for process in processes:
+                process.join()

@@ -1,0 +1,126 @@
+"""Runs a job: freezes its input, walks its phases, checks the accounts, publishes the output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..filters.kernels import compile_kernels
+from ..schemas.job import Job
+from ..schemas.progress import Listener, Silent
+from .accounts import INPUT, balance, totals
+from .corpus import add_layer, run_corpus_step
+from .driver import Driver, layer_of, partitions_for
+from .engines.local import LocalEngine
+from .export import OutputDirectory, Shard, export, write_ledger
+from .ingest import JobRefused, ingest
+from .planner import Phase, Plan, plan
+from .stage import Committed, Input, OperatorRef, PartRef, Parts
+from .steps.reading import CountRepeated, Keep, stream_part
+from .store import RunLock
+
+KERNELS = (
+    "thresher.filters.text.signals",
+    "thresher.filters.dedup.minhash",
+    "thresher.filters.dedup.edges",
+    "thresher.filters.dedup.clusters",
+)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run leaves: the manifest's totals, the shards, where they are, and how long it took."""
+
+    totals: dict[str, Any]
+    shards: Sequence[Shard]
+    output: str
+    seconds: float
+
+
+def run_job(
+    job: Job, *, limit: int | None = None, listener: Listener | None = None, allow_code: bool = False
+) -> RunResult:
+    """Runs a job that `check` has accepted, or goes on with it where an earlier run ended.
+
+    `limit` takes a quick look: only so many records of the input, into `<output>/limit-<n>`.
+    Raises JobRefused, TaskFailed (some parts could not be processed), AccountsError, and KeyboardInterrupt,
+    after which the same call goes on.
+    """
+    began = time.monotonic()
+    listener = listener or Silent()
+    if job.run.engine != "local":
+        raise JobRefused(f"run.engine: {job.run.engine} is not installed; use local")
+    output, work = Path(job.output.path), Path(job.run.work)
+    if limit is not None:
+        output, work = output / f"limit-{limit}", work / f"limit-{limit}"
+    work.mkdir(parents=True, exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
+    compile_kernels(*KERNELS)
+    lock = RunLock(work)
+    engine = LocalEngine(job.run.workers, lock.run)
+    try:
+        lock.sweep(work)
+        lock.sweep(output)
+        parts = ingest(job, work, limit, listener)
+        driver = Driver(work, engine, lock, listener, job.run.max_failed_parts)
+        result = _Run(job, plan(job, allow_code), driver, listener).run(parts)
+        shards = OutputDirectory(output, lock.run).publish(job, *result)
+        return RunResult(result[-1], shards, str(output), time.monotonic() - began)
+    finally:
+        engine.close()
+        lock.close()
+
+
+class _Run:
+    """One walk through the phases of a plan."""
+
+    def __init__(self, job: Job, planned: Plan, driver: Driver, listener: Listener) -> None:
+        self._job, self._plan, self._driver, self._listener = job, planned, driver, listener
+        self._ids: list[PartRef] = []
+        self._containers: list[str] = []
+
+    def run(self, parts: Parts) -> tuple[list[Committed], list[Committed], list[str], dict[str, Any]]:
+        """Shards, ledger parts, container streams and totals."""
+        sources = parts
+        for number, phase in enumerate(self._plan.phases):
+            parts = self._map(phase, parts, first=number == 0)
+            for step in phase.corpus:
+                parts = run_corpus_step(self._driver, step, parts)
+        self._count_ids()
+        shards = export(self._driver, self._job, self._plan, parts)
+        ledgers = write_ledger(self._driver, sources, self._job.run.ledger)
+        order = [INPUT, *self._plan.steps]
+        balance(self._driver.accounts, order, self._driver.ledger_rows)
+        written = sum(committed.streams["shard"].rows for committed in shards)
+        return shards, ledgers, self._containers, totals(self._driver.accounts, order, written)
+
+    def _map(self, phase: Phase, parts: Parts, first: bool) -> Parts:
+        stream, columns = ("records", list(phase.keeps)) if first else ("alive", list(phase.keeps))
+        keep = OperatorRef.of(Keep, stream=stream, columns=columns, size="bytes" if first else None)
+        operators = (*phase.operators, keep)
+        commits = self._driver.run(
+            phase.name, {"records": Input(parts, operators, columns=None if first else phase.reads)}
+        )
+        if first:
+            self._ids = [stream_part(c.task, c.streams["ids"]) for c in commits]
+            self._containers = [c.streams["containers"].path for c in commits if c.streams["containers"].rows]
+            parts = tuple(
+                replace(part, reader=None, rows=c.streams["records"].rows, bytes=c.streams["records"].bytes)
+                for part, c in zip(parts, commits, strict=True)
+            )
+        for name in (stream, *phase.signal_streams):
+            layers = [replace(layer_of(c, name), optional=name != stream) for c in commits]
+            parts = add_layer(parts, layers)
+        return parts
+
+    def _count_ids(self) -> None:
+        rows = sum(part.rows for part in self._ids)
+        self._driver.run(
+            "ids",
+            {"ids": Input(tuple(self._ids), (), "key")},
+            partitions=partitions_for(rows * 16),
+            reduce=OperatorRef.of(CountRepeated),
+        )

@@ -1,0 +1,98 @@
+"""The accounts of what records come out of: files, and the records of WARC files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
+
+import pyarrow as pa
+
+from ...schemas.records import CONTAINERS
+
+READ: Final = "read"
+FILE: Final = "file"
+FILE_RANGE: Final = "file_range"  # a later split of a file; entered only where it has a fault
+WARC_RECORD: Final = "warc_record"
+
+
+class ContainerCounts:
+    """Counts each container that was met and what became of it; keeps a row for each that has an error.
+
+    `met` is counted where a container is found and the outcome where it is left, so that `balanced` tests
+    something: for each kind, met = read + skipped + errors.
+    """
+
+    def __init__(self) -> None:
+        self._met: Counter[str] = Counter()
+        self._outcomes: Counter[tuple[str, str]] = Counter()
+        self._errors: list[dict[str, str | None]] = []
+
+    def meet(self, kind: str) -> None:
+        """A container of this kind was found."""
+        self._met[kind] += 1
+
+    def read(self, kind: str) -> None:
+        """It was read to its end."""
+        self._outcomes[kind, READ] += 1
+
+    def skip(self, kind: str, reason: str) -> None:
+        """It is sound and holds no record that the job reads."""
+        self._outcomes[kind, f"skipped:{reason}"] += 1
+
+    def fail(self, kind: str, reason: str, source: str, detail: str | None = None) -> None:
+        """It could not be read, or not to its end; what came before the fault is kept."""
+        self._outcomes[kind, f"error:{reason}"] += 1
+        self._errors.append({"kind": kind, "source": source, "reason": reason, "detail": detail})
+
+    @property
+    def met(self) -> dict[str, int]:
+        """How many containers of each kind were found."""
+        return dict(sorted(self._met.items()))
+
+    @property
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """(kind, `read` | `skipped:<reason>` | `error:<reason>`) -> containers, sorted."""
+        return dict(sorted(self._outcomes.items()))
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every container that was met has exactly one outcome."""
+        left = Counter[str]()
+        for (kind, _), count in self._outcomes.items():
+            left[kind] += count
+        return left == self._met
+
+    def errors(self) -> pa.RecordBatch:
+        """The rows of the containers with errors, in CONTAINERS' columns, in the order in which they were met."""
+        rows = [{key: _valid(value) for key, value in row.items()} for row in self._errors]
+        return pa.RecordBatch.from_pylist(rows, schema=CONTAINERS)
+
+    def add(self, other: ContainerCounts) -> None:
+        """Adds the counts and the rows of another split."""
+        self._met.update(other._met)
+        self._outcomes.update(other._outcomes)
+        self._errors.extend(other._errors)
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as plain data, without the rows (they are a table of their own)."""
+        nested: dict[str, dict[str, int]] = {kind: {} for kind in self.met}
+        for (kind, outcome), count in self.outcomes.items():
+            nested.setdefault(kind, {})[outcome] = count
+        return {"met": self.met, "outcomes": nested}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], errors: Iterable[pa.RecordBatch] = ()) -> ContainerCounts:
+        """The counts that `to_json` wrote, with the rows that `errors` gave."""
+        counts = cls()
+        counts._met.update(value["met"])
+        for kind, outcomes in value["outcomes"].items():
+            for outcome, count in outcomes.items():
+                counts._outcomes[kind, outcome] = count
+        for batch in errors:
+            counts._errors.extend(cast(list[dict[str, str | None]], batch.to_pylist()))
+        return counts
+
+
+def _valid(text: str | None) -> str | None:
+    return text if text is None else text.encode("utf-8", "replace").decode()

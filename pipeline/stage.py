@@ -1,0 +1,162 @@
+"""What an engine runs: a stage of tasks over committed parts, described by plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+TaskId = int  # a map-only stage: the index of a part; a stage with an exchange: the number of a partition
+
+
+@dataclass(frozen=True)
+class OperatorRef:
+    """An operator by name and plain arguments, so that any worker can build it.
+
+    `name` is `module:Class`; `arguments` is canonical JSON, which makes the reference hashable.
+    """
+
+    name: str
+    arguments: str = "{}"
+
+    @classmethod
+    def of(cls, operator: type, **arguments: Any) -> OperatorRef:
+        """The reference to `operator(**arguments)`; the arguments must survive a round trip through JSON."""
+        return cls(
+            f"{operator.__module__}:{operator.__qualname__}",
+            json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One Parquet file of a view: `position`, sorted and unique, and other columns.
+
+    A file may hold the rows of several ingest parts (a corpus step's output): readers take the range of
+    positions that belongs to their part.
+    """
+
+    path: str
+    checksum: str  # xxh3-128 of the file, hex
+    columns: tuple[str, ...]
+    optional: bool = False  # True: it annotates some rows (null elsewhere); False: it holds all that survive
+
+
+@dataclass(frozen=True)
+class PartRef:
+    """The rows of one ingest part as they are now: layers joined by position, the latest column winning.
+
+    A part that is not read through layers names its own `reader`, an operator that yields batches.
+    """
+
+    index: int
+    layers: tuple[Layer, ...] = ()
+    reader: OperatorRef | None = None
+    bytes: int = 0  # what a task over this part has to read, for planning and progress
+    rows: int = 0
+    identity: str = ""  # of all that the reader reads, and how; enters the fingerprint in place of arguments
+
+
+Parts = tuple[PartRef, ...]
+
+
+@dataclass(frozen=True)
+class Input:
+    """What flows into a stage from one side."""
+
+    parts: Parts
+    maps: tuple[OperatorRef, ...] = ()
+    key: str | None = None  # uint64 column, uniform over 64 bits; None: map-only
+    columns: tuple[str, ...] | None = None  # projection pushed into the reader
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one task or actor of a stage needs."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory: int = 0  # bytes; 0: the engine's default
+    actors: tuple[int, int] | None = None  # (fewest, most) actors of a stage that owns a model
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Many tasks of one kind; `directory` is where they commit."""
+
+    name: str
+    directory: str
+    inputs: Mapping[str, Input]
+    partitions: int = 0  # a power of two; 0: map-only
+    reduce: OperatorRef | None = None
+    combine: OperatorRef | None = None
+    resources: Resources = field(default_factory=Resources)
+
+    @property
+    def tasks(self) -> tuple[TaskId, ...]:
+        """Every task whose commit the stage needs."""
+        if self.reduce is not None:
+            return tuple(range(self.partitions))
+        (only,) = self.inputs.values()
+        return tuple(part.index for part in only.parts)
+
+    def on_part(self, name: str, part: PartRef) -> Stage:
+        """What the map task of one part has to know of the stage: nothing of the other parts."""
+        return replace(self, inputs={name: replace(self.inputs[name], parts=(part,))})
+
+    def on_partition(self) -> Stage:
+        """What a reduce task has to know of the stage: which parts were mapped, nothing of their content."""
+        lean = {
+            name: replace(source, maps=(), parts=tuple(PartRef(part.index) for part in source.parts))
+            for name, source in self.inputs.items()
+        }
+        return replace(self, inputs=lean)
+
+
+@dataclass(frozen=True)
+class StreamRef:
+    """One file of a committed part."""
+
+    path: str
+    rows: int
+    bytes: int
+    checksum: str  # xxh3-128 of the file, hex
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A manifest entry: what one task committed, with its accounts."""
+
+    task: TaskId
+    streams: Mapping[str, StreamRef]
+    accounts: Mapping[str, Any]
+    rows_in: int = 0
+    rows_out: int = 0
+    bytes_in: int = 0
+
+
+class TaskFailed(Exception):
+    """A task was given up: its stage, its task, what it was working on and why it failed."""
+
+    def __init__(self, stage: str, failures: Mapping[TaskId, str]) -> None:
+        self.stage = stage
+        self.failures = dict(failures)
+        reasons = "; ".join(f"part {task}: {reason}" for task, reason in sorted(self.failures.items()))
+        super().__init__(f"stage {stage}: {reasons}")
+
+
+class Engine(Protocol):
+    """Decides where tasks run and moves bytes between them; it never sees a filter, a scorer or a model."""
+
+    def run(self, stage: Stage, todo: Sequence[TaskId]) -> Iterator[Committed]:
+        """Runs the tasks `todo` and yields each commit as it happens, in any order.
+
+        Raises TaskFailed, after all other tasks have committed, for the tasks that were given up.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends every worker."""
+        ...

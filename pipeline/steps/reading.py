@@ -1,0 +1,125 @@
+"""From a source to positioned records: where every record gets its place and its first account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+
+from ..accounts import INPUT
+from ..operator import Operator, Output, Reader, Reducer
+from ..sources.containers import READ, ContainerCounts
+from ..sources.reader import read
+from ..sources.split import Split
+from ..stage import OperatorRef, PartRef, StreamRef
+from ..view import ROW_BITS
+
+
+class ReadSource(Reader):
+    """Reads one split; unreadable records become errors of the step `input`.
+
+    With `pages`, records may be payloads that a later step extracts; without, such records are errors.
+    """
+
+    def __init__(self, split: dict[str, Any], pages: bool) -> None:
+        self._split, self._pages = Split(**split), pages
+
+    def read(self, part: int, out: Output) -> Iterator[pa.RecordBatch]:
+        containers = ContainerCounts()
+        row = part << ROW_BITS
+        for batch in read(self._split, containers):
+            positions = pa.array(np.arange(row, row + len(batch), dtype=np.uint64))
+            row += len(batch)
+            batch = batch.add_column(0, pa.field("position", pa.uint64(), nullable=False), positions)
+            out.emit("ids", _id_keys(batch))
+            error = batch.column("error")
+            if not self._pages:
+                lacking = pc.and_(pc.is_null(error), pc.is_null(batch.column("text")))
+                error = pc.if_else(lacking, "not_extracted", error)
+            kept = out.drop(INPUT, batch, error, batch.column("detail"), "error")
+            yield kept.drop_columns(
+                ["error", "detail", *([] if self._pages else ["payload", "content_type"])]
+            )
+        out.accounts.add({"containers": _accounts_of(containers)})
+        out.emit("containers", containers.errors())
+
+
+def _accounts_of(containers: ContainerCounts) -> dict[str, Any]:
+    accounts: dict[str, Any] = {
+        kind: {"in": n, "read": 0, "skipped": {}, "errors": {}} for kind, n in containers.met.items()
+    }
+    for (kind, outcome), n in containers.outcomes.items():
+        verdict, _, reason = outcome.partition(":")
+        if verdict == READ:
+            accounts[kind]["read"] = n
+        else:
+            accounts[kind]["errors" if verdict == "error" else "skipped"][reason] = n
+    return accounts
+
+
+def _id_keys(batch: pa.RecordBatch) -> pa.RecordBatch:
+    keys = [xxhash.xxh3_64_intdigest(id_.encode()) for id_ in batch.column("id").to_pylist()]
+    return pa.RecordBatch.from_arrays(
+        [batch.column("position"), pa.array(keys, pa.uint64())], names=["position", "key"]
+    )
+
+
+class ReadStream(Reader):
+    """Reads a committed stream whose rows are not records of one part."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def read(self, part: int, out: Output) -> Iterator[pa.RecordBatch]:
+        with pq.ParquetFile(self._path) as file:
+            yield pa.RecordBatch.from_pylist([], schema=file.schema_arrow)
+            for group in range(file.metadata.num_row_groups):
+                yield from file.read_row_group(group).combine_chunks().to_batches()
+
+
+def stream_part(index: int, stream: StreamRef) -> PartRef:
+    """A committed stream as a part to read."""
+    reader = OperatorRef.of(ReadStream, path=stream.path)
+    return PartRef(index, reader=reader, bytes=stream.bytes, rows=stream.rows, identity=stream.checksum)
+
+
+class CountRepeated(Reducer):
+    """Counts the records whose id another record has already; an id is told by 64 bits of its hash."""
+
+    def reduce(self, inputs: dict[str, Iterator[pa.RecordBatch]], out: Output) -> None:  # type: ignore[override]
+        repeated = 0
+        last: int | None = None
+        for batch in inputs["ids"]:
+            keys = batch.column("key").to_numpy()
+            if len(keys):
+                repeated += int((keys[1:] == keys[:-1]).sum()) + int(last == int(keys[0]))
+                last = int(keys[-1])
+        out.accounts.figures["repeated_ids"] += repeated
+
+
+class Keep(Operator):
+    """Commits what survives a stage: position and some columns, as a stream that later stages read."""
+
+    def __init__(self, stream: str, columns: list[str], size: str | None = None) -> None:
+        self._stream, self._columns, self._size = stream, columns, size
+
+    def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        kept = batch.select(["position", *self._columns])
+        if self._size is not None:
+            kept = kept.append_column(self._size, _text_bytes(kept))
+        out.emit(self._stream, kept)
+        return batch
+
+
+def _text_bytes(batch: pa.RecordBatch) -> pa.Array:
+    """int64: bytes of the values of all string columns of a row."""
+    total: pa.Array = pa.array(np.zeros(len(batch), np.int64))
+    for column in batch.columns:
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            total = pc.add(total, pc.fill_null(pc.binary_length(column), 0).cast(pa.int64()))
+    return total

@@ -1,0 +1,176 @@
+"""Operators over the text of a record: extraction, language, address, signals, rules, sampling."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from ...filters import expressions
+from ...filters.text import signals
+from ...filters.text.extraction import extract
+from ...filters.text.language import LanguageIdentifier
+from ...filters.text.url import UrlFilter
+from ..operator import Operator, Output
+
+# What extraction leaves in `meta`, and under which name.
+KEPT = {"title": "title", "date": "published", "canonical_url": "canonical_url"}
+
+
+class Extract(Operator):
+    """Turns payloads into text; records that came with text pass as they are.
+
+    A page without any text is dropped as `empty_extraction`; one that cannot be parsed is an error.
+    """
+
+    def __init__(self, step: str, method: str) -> None:
+        self._step, self._method = step, method
+
+    def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        pages = pc.is_valid(batch.column("payload"))
+        if pc.any(pages).as_py():
+            batch = self._extract(batch, pages)
+        else:
+            batch = batch.append_column("extraction_error", pa.nulls(len(batch), pa.string()))
+        error = batch.column("extraction_error")
+        verdicts = pc.if_else(pc.equal(error, "empty_extraction"), "dropped", "error")
+        kept = out.drop(self._step, batch, error, None, verdicts)
+        return kept.drop_columns(["payload", "content_type", "extraction_error"])
+
+    def _extract(self, batch: pa.RecordBatch, pages: pa.Array) -> pa.RecordBatch:
+        there = batch.filter(pages)
+        found = extract(
+            there.column("payload"), there.column("content_type"), there.column("url"), self._method
+        )
+        # Rows of pages get their place among the rows that came with text.
+        place = pc.if_else(pages, pc.subtract(pc.cumulative_sum(pages.cast(pa.int64())), 1), None)
+        texts = pc.if_else(pages, found.column("text").take(place), batch.column("text"))
+        metas = _merge_meta(
+            batch.column("meta"), {KEPT[name]: found.column(name).take(place) for name in KEPT}
+        )
+        columns = {name: batch.column(name) for name in batch.schema.names} | {"text": texts, "meta": metas}
+        return pa.RecordBatch.from_pydict(columns | {"extraction_error": found.column("error").take(place)})
+
+
+def _merge_meta(meta: pa.Array, additions: Mapping[str, pa.Array]) -> pa.Array:
+    merged: list[str | None] = []
+    columns = {name: column.to_pylist() for name, column in additions.items()}
+    for row, text in enumerate(meta.to_pylist()):
+        more = {name: values[row] for name, values in columns.items() if values[row] is not None}
+        if not more:
+            merged.append(text)
+            continue
+        known = json.loads(text) if text else {}
+        merged.append(json.dumps({**more, **known}, ensure_ascii=False, separators=(",", ":")))
+    return pa.array(merged, pa.string())
+
+
+class Language(Operator):
+    """Adds `lang` and `lang_score`, and keeps the languages that the job names."""
+
+    def __init__(
+        self, step: str, keep: Sequence[str], min_score: float, model: str | None, options: Mapping[str, Any]
+    ) -> None:
+        self._step, self._keep, self._least = step, pa.array(list(keep), pa.string()), min_score
+        self._identifier = LanguageIdentifier(**({"model": model} if model else {}), **options)
+
+    def open(self) -> None:
+        self._identifier.open()
+
+    def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        language, score = self._identifier.identify(batch.column("text"))
+        known = pc.fill_null(pc.is_in(language, value_set=self._keep), False)
+        sure = pc.fill_null(pc.greater_equal(score, pa.scalar(self._least, pa.float32())), False)
+        reasons = pc.if_else(known, pc.if_else(sure, None, "low_score"), "other_language")
+        said = pc.binary_join_element_wise(pc.fill_null(language, "none"), _shown(score), " ")
+        batch = _set(batch, {"lang": language, "lang_score": score})
+        return out.drop(self._step, batch, reasons, said)
+
+
+def _shown(numbers: pa.Array) -> pa.Array:
+    return pa.array([None if n is None else f"{n:.6g}" for n in numbers.to_pylist()], pa.string()).fill_null(
+        "null"
+    )
+
+
+class Url(Operator):
+    """Drops records whose address is on a list."""
+
+    def __init__(self, step: str, arguments: Mapping[str, Any]) -> None:
+        self._step, self._filter = step, UrlFilter(**arguments)
+
+    def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        reasons, values = self._filter.check(batch.column("url"))
+        return out.drop(self._step, batch, reasons, values)
+
+
+class Signals(Operator):
+    """Computes signals for every record that reaches it, and keeps them as a sidecar.
+
+    Names of signals that count words in another way than the default end in `@` and that way.
+    """
+
+    version = signals.SIGNALS_VERSION
+
+    def __init__(self, stream: str, names: Sequence[str]) -> None:
+        self._stream = stream
+        self._names: dict[str, list[str]] = {}
+        for name in names:
+            plain, _, words = name.partition("@")
+            self._names.setdefault(words or "whitespace", []).append(plain)
+
+    def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        columns: dict[str, pa.Array] = {}
+        for words, names in self._names.items():
+            found = signals.compute_signals(batch.column("text"), names, words)
+            columns |= {name if words == "whitespace" else f"{name}@{words}": found[name] for name in names}
+        out.emit(self._stream, _set(batch.select(["position"]), columns))
+        return _set(batch, columns)
+
+
+class Rules(Operator):
+    """Drops a record at the first rule that it breaks."""
+
+    version = 1
+
+    def __init__(
+        self,
+        step: str,
+        rules: Sequence[tuple[str, str]],
+        parameters: Mapping[str, Any],
+        on_null: str,
+        columns: Mapping[str, str],
+    ) -> None:
+        self._step, self._on_null, self._columns = step, on_null, columns
+        self._rules = [(reason, expressions.parse(expression, parameters)) for reason, expression in rules]
+
+    def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        columns = {name: batch.column(column) for name, column in self._columns.items()}
+        reasons, values = expressions.evaluate_rules(self._rules, columns, self._on_null)  # type: ignore[arg-type]
+        return out.drop(self._step, batch, reasons, values)
+
+
+class Sample(Operator):
+    """Keeps the share of records whose hash of (seed, id, step) is smallest: a random but fixed choice."""
+
+    def __init__(self, step: str, fraction: float, seed: int) -> None:
+        self._step, self._bound = step, int(fraction * (1 << 64))
+        self._prefix = f"{seed}\0{step}\0".encode()
+
+    def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        drawn = [xxhash.xxh3_64_intdigest(self._prefix + i.encode()) for i in batch.column("id").to_pylist()]
+        lost = np.array([number >= self._bound for number in drawn], np.bool_)
+        reasons = pc.if_else(pa.array(lost), "not_sampled", None)
+        return out.drop(self._step, batch, reasons)
+
+
+def _set(batch: pa.RecordBatch, columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    """The batch with columns added, or replaced where it has them."""
+    return pa.RecordBatch.from_pydict(
+        {name: batch.column(name) for name in batch.schema.names} | dict(columns)
+    )

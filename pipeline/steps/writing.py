@@ -1,0 +1,162 @@
+"""From the surviving records to shards and to the ledger that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+
+from ...schemas.ledger import LEDGER
+from ...schemas.records import TEXT
+from ..exchange import partition_of
+from ..operator import Operator, Output, Reader, Reducer
+from ..sinks import open_sink
+from ..stage import Layer, PartRef, StreamRef
+from ..view import ROW_BITS, read_part
+
+
+class Measure(Operator):
+    """Adds up the records of a part and their bytes, from which shards are planned."""
+
+    def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        out.accounts.figures["output_records"] += len(batch)
+        out.accounts.figures["output_bytes"] += pc.sum(batch.column("bytes")).as_py() or 0
+        return batch
+
+
+def shuffle_keys(ids: pa.Array, seed: int) -> np.ndarray:
+    """uint64 for each id: hash(seed, id), the order of a shuffle."""
+    prefix = f"{seed}\0shuffle\0".encode()
+    return np.array([xxhash.xxh3_64_intdigest(prefix + i.encode()) for i in ids.to_pylist()], np.uint64)
+
+
+class ShuffleKey(Operator):
+    """Adds the key by which a global shuffle moves records."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        return batch.append_column("key", pa.array(shuffle_keys(batch.column("id"), self._seed)))
+
+
+class CollectRecords(Reducer):
+    """Commits the records of a partition in the order of their keys; they get new positions."""
+
+    def reduce(self, inputs: Any, out: Output) -> None:
+        row = partition = 0
+        for batch in inputs["records"]:
+            if len(batch) and not row:
+                partition = int(partition_of(batch.column("key").to_numpy()[:1], self._partitions)[0])
+            first = (partition << ROW_BITS) + row
+            row += len(batch)
+            positions = pa.array(np.arange(first, first + len(batch), dtype=np.uint64))
+            out.emit("records", batch.drop_columns(["key"]).set_column(0, "position", positions))
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+
+
+class ReadShard(Reader):
+    """The records of one shard: ranges of bytes of several parts, each put in its final order first."""
+
+    def __init__(
+        self, pieces: Sequence[dict[str, Any]], columns: Sequence[str], shuffle: bool, seed: int
+    ) -> None:
+        self._pieces, self._columns, self._shuffle, self._seed = pieces, list(columns), shuffle, seed
+
+    def read(self, part: int, out: Output) -> Iterator[pa.RecordBatch]:
+        for piece in self._pieces:
+            layers = tuple(
+                Layer(**{**layer, "columns": tuple(layer["columns"])}) for layer in piece["layers"]
+            )
+            yield from self._piece(PartRef(piece["index"], layers), piece["start"], piece["stop"])
+
+    def _piece(self, source: PartRef, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        """The records whose first byte, counted over the part, is in start … stop - 1."""
+        batches = read_part(source, [*self._columns, "bytes"])
+        if self._shuffle:
+            batches = iter([self._permuted(pa.concat_batches(list(batches)))])
+        passed = 0
+        for batch in batches:
+            ends = passed + np.cumsum(batch.column("bytes").to_numpy())
+            begins = ends - batch.column("bytes").to_numpy()
+            first, last = np.searchsorted(begins, [start, stop])
+            passed = int(ends[-1]) if len(batch) else passed
+            yield batch.slice(first, last - first).select(self._columns)
+            if passed >= stop:
+                break
+
+    def _permuted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch.take(pa.array(np.argsort(shuffle_keys(batch.column("id"), self._seed), kind="stable")))
+
+
+class WriteShard(Operator):
+    """Writes what flows past to one shard file."""
+
+    def __init__(self, format: str, compression: str, suffix: str, scores: Sequence[str]) -> None:
+        self._format, self._compression, self._suffix = format, compression, suffix
+        self._scores = list(scores)
+        self._sink: Any = None
+        self._part = 0
+
+    def begin(self, part: int) -> None:
+        self._part, self._sink = part, None
+
+    def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        batch = _shaped(batch, self._scores)
+        if self._sink is None:
+            path = out.new_file(f"shard{self._suffix}")
+            self._sink = open_sink(self._format, self._compression, batch.schema, path, self._part)
+        self._sink.write(batch)
+        return batch
+
+    def end(self, out: Output) -> None:
+        shard = self._sink.close()
+        out.attach("shard", StreamRef(str(shard.path), shard.records, shard.bytes, shard.sha256))
+
+
+def _shaped(batch: pa.RecordBatch, scores: Sequence[str]) -> pa.RecordBatch:
+    """The columns of an output record in their order; those that no step made are null."""
+    names = set(batch.schema.names)
+    columns = [batch.column(f.name) if f.name in names else pa.nulls(len(batch), f.type) for f in TEXT]
+    fields = [*TEXT, *(batch.schema.field(name) for name in scores)]
+    columns = [column.cast(field.type) for column, field in zip(columns, TEXT, strict=True)]
+    return pa.RecordBatch.from_arrays(
+        [*columns, *(batch.column(name) for name in scores)], schema=pa.schema(fields)
+    )
+
+
+class ReadLedger(Reader):
+    """The ledger rows that all stages wrote for one part, in the order of position."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = list(paths)
+
+    def read(self, part: int, out: Output) -> Iterator[pa.RecordBatch]:
+        tables = [pq.read_table(path, schema=LEDGER) for path in self._paths]
+        rows = pa.concat_tables(tables) if tables else LEDGER.empty_table()
+        yield from rows.sort_by("position").combine_chunks().to_batches() or [
+            pa.RecordBatch.from_arrays([pa.array([], field.type) for field in LEDGER], schema=LEDGER)
+        ]
+
+
+class WriteLedger(Operator):
+    """Commits ledger rows: all, or those of a fixed random share of records."""
+
+    def __init__(self, share: float) -> None:
+        self._bound = int(share * (1 << 64))
+
+    def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        if self._bound < 1 << 64:
+            ids = batch.column("id").to_pylist()
+            batch = batch.filter(
+                pa.array([xxhash.xxh3_64_intdigest(i.encode()) < self._bound for i in ids], pa.bool_())
+            )
+        out.emit("rows", batch)
+        return batch

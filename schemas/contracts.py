@@ -1,0 +1,136 @@
+"""The plug-in contracts: what a scorer, a trainable model, a selector and a refiner promise.
+
+A plug-in adds columns, edits or rows; only the runner drops rows. Null means "no score".
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import pyarrow as pa
+
+
+class AssetError(Exception):
+    """A model, word list or reference set is missing or is not what the plug-in needs.
+
+    The message says what was looked for, where, and how to make or fetch it.
+    """
+
+
+@dataclass(frozen=True)
+class AssetRef:
+    """A file that a plug-in reads: its location, the checksum that enters the fingerprint, its licence."""
+
+    path: str
+    sha256: str
+    licence: str = "unknown"
+
+
+class Assets(Protocol):
+    """Where a plug-in finds its files."""
+
+    def locate(self, name: str) -> Path:
+        """The local path of the asset that the job calls `name`. Raises AssetError if it is missing."""
+        ...
+
+
+class Scorer(ABC):
+    """Computes columns from columns; one worker holds one instance.
+
+    Built from plain arguments (numbers, strings, lists, mappings of these), which with `version` make its
+    fingerprint. `version` changes whenever the same input would give other output.
+    """
+
+    version: ClassVar[int]
+    inputs: ClassVar[tuple[str, ...]]  # the columns that `score` reads
+    tolerance: ClassVar[float] = 0.0  # largest absolute difference between two runs; 0: bit for bit
+    assets: tuple[str, ...] = ()  # names of the files that `open` locates
+
+    @property
+    @abstractmethod
+    def outputs(self) -> dict[str, pa.DataType]:
+        """Name and type of each column that `score` returns."""
+
+    def open(self, assets: Assets) -> None:
+        """Loads the model; called once per worker before the first batch."""
+
+    @abstractmethod
+    def score(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        """The output columns, each as long as `batch`, in its order; null where there is no score."""
+
+
+class Trainable(Protocol):
+    """A model that can be made from data."""
+
+    def fit(self, data: Mapping[str, Iterable[pa.RecordBatch]], out: Path, seed: int) -> AssetRef:
+        """Trains on labelled streams of batches (label -> batches) and writes the model to `out`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a selector decided: a small mapping of JSON values that a person can read."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Again:
+    """The selector needs another pass over the records; `values` (JSON) is what it has learned so far."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Selector(ABC):
+    """A choice that needs the whole corpus: a summary of every part, merged, then one decision.
+
+    States are Arrow tables of bounded size. `merge` is associative and is called in part order; counts and
+    budgets are integers, so that the result depends neither on workers nor on how the corpus was cut.
+    """
+
+    version: ClassVar[int]
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[str, ...]:
+        """The columns it reads; `position` (uint64) and `id` may be among them."""
+
+    @abstractmethod
+    def start(self, learned: Again | None) -> pa.Table:
+        """The empty state of the first pass (None) or of the pass that `learned` asked for."""
+
+    @abstractmethod
+    def update(self, state: pa.Table, batch: pa.RecordBatch, learned: Again | None) -> pa.Table:
+        """The state with the rows of `batch` added."""
+
+    @abstractmethod
+    def merge(self, a: pa.Table, b: pa.Table, learned: Again | None) -> pa.Table:
+        """The state of the rows of both."""
+
+    @abstractmethod
+    def finish(self, state: pa.Table, learned: Again | None) -> Decision | Again:
+        """The decision, or a request for one more pass."""
+
+    @abstractmethod
+    def decide(self, batch: pa.RecordBatch, decision: Decision) -> pa.RecordBatch:
+        """For each row: `keep` (bool), `copies` (int32), `reason` (string, null where kept),
+        `value` (string, what decided)."""
+
+
+class Refiner(ABC):
+    """Proposes edits of a record's text, which one shared executor applies."""
+
+    version: ClassVar[int]
+    inputs: ClassVar[tuple[str, ...]]
+
+    def open(self, assets: Assets) -> None:
+        """Loads what it needs; called once per worker before the first batch."""
+
+    @abstractmethod
+    def edits(self, batch: pa.RecordBatch) -> pa.ListArray:
+        """For each row a list of {start: int64, stop: int64, replacement: string}: byte spans of `text` on
+        character boundaries, sorted and not overlapping."""

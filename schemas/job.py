@@ -1,0 +1,160 @@
+"""The job file: where records come from, the steps they pass, and where the survivors go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from .quantities import PositiveInt, Size
+from .steps import NAME_PATTERN, AnyStep, Step
+from .verbs import Model
+
+Format = Literal["warc", "wet", "jsonl", "parquet"]
+OutputFormat = Literal["parquet", "jsonl", "webdataset"]
+Compression = Literal["none", "gzip", "zstd", "snappy"]
+
+# The first of each is the default.
+COMPRESSIONS: Final[dict[str, tuple[Compression, ...]]] = {
+    "parquet": ("zstd", "snappy", "gzip", "none"),
+    "jsonl": ("zstd", "gzip", "none"),
+    "webdataset": ("none",),
+}
+
+
+def available_cpus() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Input(Model):
+    """Files of one format."""
+
+    path: str = Field(min_length=1, description="Local path or URL; globs are allowed.")
+    format: Format | None = Field(default=None, description="Guessed from the name where left out.")
+    columns: dict[Literal["id", "url", "text", "html", "date"], str] = Field(
+        default={},
+        description="Our column: the input's column; html holds pages to extract text from.",
+    )
+
+
+class Output(Model):
+    """The shards."""
+
+    path: str = Field(min_length=1, description="Folder of the shards, the manifest and the ledger.")
+    format: OutputFormat = Field(default="parquet", description="Format of the shards.")
+    compression: Compression | None = Field(
+        default=None,
+        description="zstd where left out, and none for webdataset, whose readers expect plain tar.",
+    )
+    shard: Size = Field(default=256_000_000, description="Nominal size of a shard, by uncompressed bytes.")
+    shuffle: Literal["none", "parts", "global"] = Field(
+        default="none", description="parts: the order of parts and of rows in them; global: every row."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_compression(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("compression") is None:
+            choices = COMPRESSIONS.get(str(value.get("format", "parquet")), ("none",))
+            return {**value, "compression": choices[0]}
+        return value
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        choices, given = COMPRESSIONS.get(str(value.get("format", "parquet"))), value.get("compression")
+        known = {name for names in COMPRESSIONS.values() for name in names}
+        if choices and given is not None and given not in choices and str(given) in known:
+            yield "compression", f"{value.get('format', 'parquet')} takes {', '.join(choices)}, not {given}"
+
+
+class Run(Model):
+    """How the job runs; nothing here changes what it produces, except `seed`."""
+
+    engine: Literal["local", "beam", "ray"] = Field(default="local", description="Where the tasks run.")
+    workers: PositiveInt = Field(
+        default_factory=available_cpus, description="Tasks at a time; all cores where left out."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="Of every random choice.")
+    work: str = Field(
+        default="", description="Folder for what a resumed run reuses; OUTPUT/.work where left out."
+    )
+    directory: str = Field(
+        default="",
+        description="Where relative paths and plug-in modules are looked for; the job file's own folder.",
+    )
+    ledger: Literal["full", "sampled", "counts"] = Field(
+        default="full", description="Which records that did not come through are written down one by one."
+    )
+    max_failed_parts: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Parts that may fail before a step over the whole corpus refuses to start."
+    )
+
+
+def _as_list(value: Any) -> Any:
+    items = value if isinstance(value, list) else [value] if isinstance(value, str | dict) else value
+    if isinstance(items, list):
+        return [{"path": item} if isinstance(item, str) else item for item in items]
+    return items
+
+
+class Job(Model):
+    """One run, from files to shards."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)] = Field(description="Names the run.")
+    modality: Literal["text"] = Field(default="text", description="What a record is.")
+    input: Annotated[
+        list[Input],
+        Field(min_length=1),
+        BeforeValidator(_as_list, json_schema_input_type=str | Input | list[str | Input]),
+    ] = Field(description="Where records come from.")
+    steps: list[AnyStep] = Field(default=[], description="What records pass, one verb per item, in order.")
+    output: Output = Field(description="Where the survivors go.")
+    run: Run = Field(default_factory=lambda: Run.model_validate({}), description="How the job runs.")
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        steps = value.get("steps")
+        names = (
+            [step.get("name") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+        )
+        for name in sorted({name for name in names if isinstance(name, str) and names.count(name) > 1}):
+            yield "steps", f'two steps have the name "{name}"; names are unique'
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        steps = name_steps(self.steps)
+        work = self.run.work or f"{self.output.path.rstrip('/')}/.work"
+        # The model is frozen for everyone else; what a job leaves out is filled in once, here.
+        self.__dict__["steps"] = steps
+        self.__dict__["run"] = self.run.model_copy(update={"work": work})
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """The job as plain values with every default written out; loading it gives an equal job."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def name_steps(steps: list[Any]) -> list[Any]:
+    """The steps, each with a unique name: its own, or verb and main argument with a running number."""
+    taken, named = {step.name for step in steps if step.name}, []
+    for step in steps:
+        named.append(step if step.name else step.model_copy(update={"name": _unused(step, taken)}))
+        taken.add(named[-1].name)
+    return named
+
+
+def _unused(step: Step, taken: set[str]) -> str:
+    name, number = step.default_name, 1
+    while name in taken:
+        number += 1
+        name = f"{step.default_name}_{number}"
+    return name
+
+
+def job_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the job file, as a person writes it."""
+    schema = Job.model_json_schema(by_alias=True, mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

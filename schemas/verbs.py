@@ -1,0 +1,356 @@
+"""What stands under each verb of a job, and the base of every model of the job file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    RootModel,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import ErrorType
+
+from .quantities import Count, Fraction, PositiveInt, Size, shown
+
+COLUMN_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,79}$"
+
+LANGUAGE_PATTERN: Final = r"^[a-z]{2,3}(_[A-Z][a-z]{3})?$"
+
+ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
+WordKind = Literal["whitespace", "unicode"]
+Extractor = Literal["resiliparse", "resiliparse_plain", "trafilatura"]
+OnNull = Literal["drop", "keep", "fail"]
+# What an argument of a rule set or a scorer may be: anything that JSON can write.
+Plain = Any
+
+
+class Model(BaseModel):
+    """Refuses unknown keys and converts nothing silently ("60" is not 60), and reports all that is wrong.
+
+    A subclass lists in `conflicts` what no single field can see, so that such errors are told together with
+    those of the fields.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        """(key or "", message) for each contradiction in the mapping as given, before its fields are read."""
+        yield from ()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _all_at_once(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        found = [
+            InitErrorDetails(
+                type=PydanticCustomError("conflict", "{told}", {"told": message}),
+                loc=(key,) if key else (),
+                input=value,
+            )
+            for key, message in (cls.conflicts(value) if isinstance(value, dict) else ())
+        ]
+        try:
+            model = handler(value)
+        except ValidationError as error:
+            found += [_again(details) for details in error.errors(include_url=False)]
+            model = None
+        if found or model is None:
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return model
+
+
+def _again(details: ErrorDetails) -> InitErrorDetails:
+    """The error once more, so that it can be raised together with others."""
+    kind: str | PydanticCustomError = details["type"]
+    if kind not in get_args(ErrorType):
+        kind = PydanticCustomError("conflict", "{told}", {"told": details["msg"]})
+    return InitErrorDetails(type=kind, loc=details["loc"], input=details["input"], ctx=details.get("ctx", {}))
+
+
+class Resources(Model):
+    """What one task of a step needs."""
+
+    cpus: float = Field(default=1.0, gt=0, description="CPU cores of one task.")
+    gpus: float = Field(default=0.0, ge=0, description="GPUs of one task.")
+    memory: Size | None = Field(default=None, description="Memory of one task, as in 2GB.")
+    actors: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="Fewest and most processes that hold the model, as in [1, 8]."
+    )
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        match value.get("actors"):
+            case [int(fewest), int(most)] if fewest > most:
+                yield "actors", f"[{fewest}, {most}] is the wrong way round; write [fewest, most]"
+
+
+class Keep(Model):
+    """Which record of a cluster of duplicates survives: `first`, `longest`, or `{best: column}`.
+
+    `longest` counts characters, `best` takes the largest value, nulls last; ties break by id. Only `first`
+    depends on the order of the input.
+    """
+
+    order: Literal["first", "longest", "best"]
+    column: ColumnName | None = None
+
+    @model_serializer
+    def _as_written(self) -> str | dict[str, str | None]:
+        return {"best": self.column} if self.order == "best" else self.order
+
+
+def _read_keep(value: Any) -> Any:
+    if isinstance(value, Keep):
+        return value
+    if value in ("first", "longest"):
+        return {"order": value}
+    if isinstance(value, dict) and set(value) == {"best"} and isinstance(value["best"], str):
+        return {"order": "best", "column": value["best"]}
+    raise PydanticCustomError("keep", f"{shown(value)} is not first, longest or {{best: COLUMN}}")
+
+
+class _BestColumn(Model):
+    """The record with the largest value of a column."""
+
+    best: ColumnName = Field(description="A score or signal of the record.")
+
+
+KeepRule = Annotated[
+    Keep, BeforeValidator(_read_keep, json_schema_input_type=Literal["first", "longest"] | _BestColumn)
+]
+
+
+class Extract(Model):
+    """How text is taken out of HTML."""
+
+    with_: Extractor = Field(
+        default="resiliparse",
+        alias="with",
+        description="resiliparse: main content, fast. resiliparse_plain: all text of the page. "
+        "trafilatura: main content, fewer boilerplate blocks, about ten times slower.",
+    )
+
+
+class Language(Model):
+    """Which languages stay, by a fastText language model."""
+
+    keep: list[Annotated[str, Field(pattern=LANGUAGE_PATTERN)]] = Field(
+        min_length=1, description="Codes as the model gives them: en for lid.176, eng_Latn for GlotLID."
+    )
+    min_score: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.65,
+        description="Smallest probability of the language. 0.65 is the choice of FineWeb "
+        "(Penedo et al. 2024, arXiv:2406.17557, section 3.3).",
+    )
+    model: str | None = Field(default=None, description="A fastText model file; lid.176 where left out.")
+    max_chars: PositiveInt | None = Field(
+        default=None, description="Characters of the text that the model reads."
+    )
+
+
+class Url(Model):
+    """Which addresses are blocked."""
+
+    lists: str | None = Field(
+        default=None, description="Folder of lists in the UT1 layout: CATEGORY/domains, urls."
+    )
+    categories: list[str] = Field(default=[], description="Folders of `lists` to use; all where left out.")
+    words: list[str] = Field(default=[], description="Words that must not occur in the address.")
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        if value.get("lists") is None and value.get("categories"):
+            yield "categories", "categories choose among lists; give lists (a folder) too"
+        elif value.get("lists") is None and not value.get("words"):
+            yield "", "nothing to block: give lists (a folder) or words"
+
+
+class Filter(RootModel[dict[str, dict[str, Plain]]]):
+    """A rule set and the parameters that differ from the published ones."""
+
+    model_config = ConfigDict(frozen=True)
+    root: Annotated[dict[str, dict[str, Plain]], Field(min_length=1, max_length=1)]
+
+    @property
+    def rule_set(self) -> str:
+        return next(iter(self.root))
+
+    @property
+    def parameters(self) -> dict[str, Plain]:
+        """The rule set's own parameters, without `words`."""
+        return {name: value for name, value in self.root[self.rule_set].items() if name != "words"}
+
+    @property
+    def words(self) -> WordKind | None:
+        """What counts as a word for this step; None: as the rule set's authors count."""
+        kind = self.root[self.rule_set].get("words")
+        return kind if kind in ("whitespace", "unicode") else None
+
+
+class Exact(Model):
+    """Records whose column is equal, after normalisation."""
+
+    on: ColumnName = Field(default="text", description="The column that is compared: text or url.")
+    normalize: Literal["none", "whitespace", "lower"] = Field(
+        default="whitespace",
+        description="Differences in text that do not count: none, white space, or white space and case. "
+        "An url is always compared in its canonical form.",
+    )
+    keep: KeepRule = Field(default=Keep(order="longest"), description="Which copy survives.")
+
+
+class MinHash(Model):
+    """Near copies: MinHash signatures, banded (Leskovec et al., Mining of Massive Datasets, section 3.4).
+
+    Either `bands` and `rows`, or `threshold`, from which the bands are chosen for `num_perm` permutations.
+    With neither, 14 bands of 8 rows, as FineWeb uses (Penedo et al. 2024, arXiv:2406.17557, section 3.4).
+    """
+
+    bands: PositiveInt | None = Field(default=None, description="Bands of the signature; goes with rows.")
+    rows: PositiveInt | None = Field(default=None, description="Permutations in a band; goes with bands.")
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Jaccard similarity at which bands and rows are optimised, instead of naming them.",
+    )
+    num_perm: PositiveInt | None = Field(
+        default=None, description="Permutations to spend; goes with threshold."
+    )
+    ngram: PositiveInt = Field(default=5, description="Words or characters in a shingle.")
+    unit: Literal["words", "characters"] = Field(default="words", description="What a shingle is made of.")
+    words: WordKind = Field(default="unicode", description="What counts as a word.")
+    hash: Literal["thresher", "datasketch"] = Field(
+        default="thresher", description="Shingle hash; datasketch: equal to signatures that datasketch made."
+    )
+    lowercase: bool = Field(default=False, description="Ignore case.")
+    on: ColumnName = Field(default="text", description="The text column that is compared.")
+    keep: KeepRule = Field(default=Keep(order="longest"), description="Which record of a cluster survives.")
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        given = _given(value, "bands", "rows", "threshold", "num_perm")
+        if "threshold" in given and len(given & {"bands", "rows"}) > 0:
+            named = " and ".join(key for key in ("bands", "rows") if key in given)
+            yield "threshold", f"threshold chooses bands and rows itself; remove it, or {named}"
+        elif len(given & {"bands", "rows"}) == 1:
+            yield min(given & {"bands", "rows"}), "bands and rows go together; give both, or threshold"
+        if "num_perm" in given and "threshold" not in given:
+            yield "num_perm", "num_perm goes with threshold; otherwise it is bands times rows"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _write_defaults_out(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        given = _given(value, "bands", "rows", "threshold", "num_perm")
+        if not given:
+            return {**value, "bands": 14, "rows": 8}
+        return {**value, "num_perm": 112} if given == {"threshold"} else value
+
+
+def _given(value: dict[Any, Any], *keys: str) -> set[str]:
+    return {key for key in keys if value.get(key) is not None}
+
+
+class Dedup(Model):
+    """How duplicates are found: exactly one of the keys."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    exact: Exact | None = Field(default=None, description="Equal text or address.")
+    minhash: MinHash | None = Field(default=None, description="Near copies.")
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        given = _given(value, "exact", "minhash")
+        if len(given) == 2:
+            yield "", "exact and minhash are both given; make the second one a second step"
+        elif not value:
+            yield "", "how? write exact or minhash"
+
+    @property
+    def method(self) -> Literal["exact", "minhash"]:
+        return "exact" if self.exact is not None else "minhash"
+
+    @property
+    def options(self) -> Exact | MinHash:
+        options = self.exact or self.minhash
+        assert options is not None
+        return options
+
+
+class FastText(Model):
+    """Probability of one label under a fastText classifier."""
+
+    model: str = Field(description="The model file (.bin or .ftz).")
+    label: str = Field(min_length=1, description="The label whose probability is the score.")
+
+
+class Score(Model):
+    """Which scorer, with its arguments: `fasttext`, an installed plug-in's name, or `module:Class`."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"minProperties": 1, "maxProperties": 1})
+    __pydantic_extra__: dict[str, dict[str, Plain]] = Field(init=False)
+
+    fasttext: FastText | None = Field(default=None, description="A fastText classifier.")
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        given = [str(key) for key in value if value[key] is not None]
+        if len(given) > 1:
+            yield "", f"{' and '.join(given)} are both scorers; make each a step of its own"
+        elif not given:
+            yield "", "which scorer? write fasttext, the name of an installed one, or module:Class"
+
+    @property
+    def scorer(self) -> str:
+        """`fasttext`, a plug-in's name, or `module:Class`."""
+        return "fasttext" if self.fasttext is not None else next(iter(self.__pydantic_extra__))
+
+    @property
+    def arguments(self) -> dict[str, Plain]:
+        """The scorer's arguments, plain values."""
+        return self.fasttext.model_dump() if self.fasttext else dict(self.__pydantic_extra__[self.scorer])
+
+
+class Select(Model):
+    """A choice over the whole corpus: the best share, the best until a budget is full, or a bar."""
+
+    by: ColumnName = Field(description="The score or signal that ranks the records, highest first.")
+    top: Fraction | None = Field(default=None, description="Share that is kept, as in 10% or 0.1.")
+    budget: Count | None = Field(default=None, description="How much is kept, in `unit`, as in 5e9.")
+    min: float | None = Field(default=None, description="Smallest value that is kept.")
+    within: ColumnName | None = Field(
+        default=None, description="A column: choose in each of its groups separately."
+    )
+    unit: Literal["records", "characters", "bytes"] = Field(
+        default="records", description="What top and budget count."
+    )
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        given = [key for key in ("top", "budget", "min") if value.get(key) is not None]
+        if len(given) > 1:
+            yield given[1], f"{' and '.join(given)} are both given; keep one of top, budget and min"
+        elif not given:
+            yield "", "how much? give one of top, budget and min"
+        elif given == ["min"] and value.get("within") is not None:
+            yield "within", "within goes with top or budget; min is the same bar for every group"
+        elif given == ["min"] and value.get("unit", "records") != "records":
+            yield "unit", "unit goes with top or budget; min counts nothing"

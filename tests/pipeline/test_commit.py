@@ -1,0 +1,115 @@
+"""Streams depend on rows alone; entries belong to the first; leftovers of the dead are swept."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from thresher.pipeline.commit import PartOutput, RowGroups, StreamWriter, read_entry
+from thresher.pipeline.store import UNFINISHED, RunLock, put_new
+
+
+def batch(values: list[str]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"text": pa.array(values, pa.string())})
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text(max_size=40), min_size=1, max_size=60), st.sets(st.integers(1, 59)), st.integers(1, 60)
+)
+def test_row_groups_do_not_depend_on_how_batches_were_cut(
+    texts: list[str], cuts: set[int], most: int
+) -> None:
+    def groups(edges: list[int]) -> list[list[str]]:
+        cutter = RowGroups(rows=7, bytes=most)
+        found = []
+        for start, stop in pairwise(edges):
+            found += [g.column("text").to_pylist() for g in cutter.add(batch(texts[start:stop]))]
+        if cutter:
+            found.append(cutter.rest().column("text").to_pylist())
+        return found
+
+    whole = groups([0, len(texts)])
+    assert groups([0, *sorted(c for c in cuts if c < len(texts)), len(texts)]) == whole
+    assert [t for group in whole for t in group] == texts
+    sizes = [[len(t.encode()) for t in group] for group in whole]
+    assert all(len(s) <= 7 and sum(s[:-1]) < most for s in sizes)
+
+
+def test_a_stream_has_the_same_bytes_however_its_batches_were_cut(tmp_path: Path) -> None:
+    texts = [f"text {n}" * (n % 7) for n in range(500)]
+    checksums = set()
+    for name, step in (("a", 500), ("b", 33), ("c", 1)):
+        writer = StreamWriter(tmp_path / name, batch(texts).schema)
+        for start in range(0, 500, step):
+            writer.write(batch(texts[start : start + step]))
+        checksums.add(writer.close().checksum)
+        assert pq.read_table(tmp_path / name).column("text").to_pylist() == texts
+    assert len(checksums) == 1
+
+
+def test_the_first_commit_of_a_task_wins_and_the_loser_leaves_nothing(tmp_path: Path) -> None:
+    outputs = [PartOutput(tmp_path, 4, run) for run in ("one", "two")]
+    for output, text in zip(outputs, ("first", "second"), strict=True):
+        output.emit("rows", batch([text]))
+        output.accounts.figures["n"] += 1
+    first = outputs[0].commit(1, 0)
+    second = outputs[1].commit(1, 0)
+    assert second.streams == first.streams
+    entry = read_entry(tmp_path, 4)
+    assert entry is not None
+    assert entry.streams == first.streams
+    assert pq.read_table(entry.streams["rows"].path).column("text").to_pylist() == ["first"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_abandoned_part_leaves_nothing(tmp_path: Path) -> None:
+    output = PartOutput(tmp_path, 0, "run")
+    output.emit("rows", batch(["x"]))
+    output.abandon()
+    assert list(tmp_path.iterdir()) == []
+    assert read_entry(tmp_path, 0) is None
+
+
+def test_put_new_creates_a_file_once(tmp_path: Path) -> None:
+    assert put_new(tmp_path / "entry", b"mine", "a")
+    assert not put_new(tmp_path / "entry", b"yours", "b")
+    assert (tmp_path / "entry").read_bytes() == b"mine"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_sweep_removes_what_dead_runs_left_and_nothing_of_those_alive(tmp_path: Path) -> None:
+    script = "from pathlib import Path; from thresher.pipeline.store import RunLock; import os, sys\n"
+    script += "lock = RunLock(Path(sys.argv[1])); print(lock.run, flush=True); os.kill(os.getpid(), 9)"
+    dead = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
+    ).stdout.strip()
+    alive = RunLock(tmp_path)
+    for run in (dead, alive.run):
+        (tmp_path / f"{UNFINISHED}{run}-1-rows.parquet").touch()
+    mine = RunLock(tmp_path)
+    assert mine.sweep(tmp_path) == 1
+    assert [path.name for path in tmp_path.glob(f"{UNFINISHED}*")] == [
+        f"{UNFINISHED}{alive.run}-1-rows.parquet"
+    ]
+    alive.close()
+    mine.close()
+
+
+@pytest.mark.parametrize("name", ["position", "text"])
+def test_only_columns_that_are_searched_by_carry_statistics(tmp_path: Path, name: str) -> None:
+    schema = pa.schema([("position", pa.uint64()), ("text", pa.string())])
+    writer = StreamWriter(tmp_path / "s", schema)
+    writer.write(
+        pa.RecordBatch.from_pydict({"position": pa.array([1], pa.uint64()), "text": ["a"]}, schema=schema)
+    )
+    writer.close()
+    column = pq.ParquetFile(tmp_path / "s").metadata.row_group(0).column(schema.names.index(name))
+    assert column.is_stats_set == (name == "position")
