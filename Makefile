@@ -17,7 +17,8 @@ setup: .venv/ready
 	touch $@
 
 demo: setup
-	$(BIN)/python docs/demo/text_demo.py demo-run
+	$(BIN)/python docs/demo/collect.py demo-run/input
+	$(BIN)/thresher run docs/demo/text.yaml
 
 test: setup
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile

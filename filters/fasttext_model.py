@@ -32,8 +32,9 @@ class FastTextModel:
     def predict_batch(self, lines: Sequence[str]) -> tuple[list[str | None], npt.NDArray[np.float32]]:
         """The most probable label of each line, without its `__label__`, and its probability.
 
-        A newline counts as a space, since fastText reads one line at a time. Returns as many labels and float32
-        probabilities in [0, 1] as there are lines; None and NaN where the model has no feature of the line.
+        A newline counts as a space, since fastText reads one line at a time. Returns as many labels and
+        float32 probabilities in [0, 1] as there are lines; None and NaN where the model has no feature of the
+        line.
         """
         labels: list[str | None] = [None] * len(lines)
         scores = np.full(len(lines), np.nan, np.float32)
@@ -47,8 +48,8 @@ class FastTextModel:
     def probability(self, lines: Sequence[str], label: str) -> npt.NDArray[np.float32]:
         """The probability of `label`, with or without `__label__`, for each line.
 
-        Returns float32 in [0, 1], NaN where the model has no feature of the line. Raises AssetError if the model
-        does not have that label.
+        Returns float32 in [0, 1], NaN where the model has no feature of the line. Raises AssetError if the
+        model does not have that label.
         """
         bare = _bare(label)
         if bare not in self.labels:
@@ -72,7 +73,8 @@ class FastTextModel:
 
 
 def load(path: str | Path) -> FastTextModel:
-    """Reads a `.bin` or `.ftz` file. Raises AssetError if it is missing or is no supervised fastText model."""
+    """Reads a `.bin` or `.ftz` file. Raises AssetError if it is missing or is no supervised fastText
+    model."""
     path = Path(path)
     how = "train one with `thresher train fasttext`, or download one and give its path"
     if not path.is_file():

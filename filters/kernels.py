@@ -68,10 +68,13 @@ def kernel(*signatures: str, **options: Any) -> Callable[[Function], Function]:
 def compile_kernels(*modules: str) -> None:
     """Imports the named modules, so that their kernels are in the cache before workers start.
 
-    Names are absolute (`thresher.filters.text.words`). Raises ImportError for a module that does not exist.
+    Where a module does not import its kernels at once, its function `load_kernels` is called. Names are
+    absolute (`thresher.filters.text.words`). Raises ImportError for a module that does not exist.
     """
     for name in modules:
-        importlib.import_module(name)
+        load = getattr(importlib.import_module(name), "load_kernels", None)
+        if load is not None:
+            load()
 
 
 @contextmanager

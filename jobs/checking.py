@@ -12,16 +12,18 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Final
 
 from ..schemas.job import Input, Job, Output, Run
-from ..schemas.steps import Step
+from ..schemas.steps import ScoreStep, Step
 from .problems import Path, Problem, unknown
 
 if TYPE_CHECKING:
+    from ..schemas.contracts import Scorer
     from ..schemas.rules import Parameter, RuleSet
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # What a record has before any step (schemas/records.py, TEXT without what `language` adds).
 RECORD_COLUMNS: Final = ("id", "text", "url", "source", "date", "meta")
 LANGUAGE_COLUMNS: Final = ("lang", "lang_score")
+_TEXTS: Final = {*RECORD_COLUMNS, "lang"}
 _TEXT_VERBS: Final = ("language", "filter", "score", "dedup")
 
 
@@ -71,7 +73,7 @@ def _check_inputs(outline: Outline) -> Iterator[Problem]:
             if source.format is None:
                 for file in files:
                     guess_format(file.path)
-        except SourceError as error:
+        except (SourceError, OSError, ValueError) as error:
             yield Problem(path, str(error))
             continue
         if outline.output is not None and not URL.match(source.path):
@@ -138,7 +140,7 @@ def _check_step(step: Step, path: Path, outline: Outline, allow_code: bool) -> I
     elif step.kind == "url" and options.lists:
         yield from _check_lists(options.lists, options.categories, path)
     elif step.kind == "score":
-        yield from _check_scorer(options.scorer, options.arguments, path, outline, allow_code)
+        yield from _check_scorer(step, path, outline, allow_code)
 
 
 def _check_rule_set(name: str, given: dict[str, Any], path: Path) -> Iterator[Problem]:
@@ -189,9 +191,8 @@ def _check_asset(name: str, path: Path, outline: Outline) -> Iterator[Problem]:
     from ..schemas.contracts import AssetError
     from ..scorers.assets import LocalAssets
 
-    directory = outline.run.directory if outline.run else ""
     try:
-        LocalAssets([FilePath(directory or ".")]).locate(name)
+        LocalAssets([_directory(outline)]).locate(name)
     except AssetError as error:
         yield Problem(path, str(error))
 
@@ -209,19 +210,29 @@ def _check_lists(lists: str, categories: Sequence[str], path: Path) -> Iterator[
             yield Problem((*path, "categories", index), *unknown("category", category, there))
 
 
-def _check_scorer(
-    scorer: str, arguments: dict[str, Any], path: Path, outline: Outline, allow_code: bool
-) -> Iterator[Problem]:
-    from ..scorers.registry import SCORERS, installed
-
+def _check_scorer(step: Step, path: Path, outline: Outline, allow_code: bool) -> Iterator[Problem]:
+    scorer = step.options.scorer
     if scorer == "fasttext":
-        yield from _check_asset(arguments["model"], (*path, "fasttext", "model"), outline)
-    elif ":" in scorer:
-        if not allow_code:
-            told = f"{scorer} is code of your own; allow it with --allow-code on the command line"
-            yield Problem((*path, scorer), told)
-    elif scorer not in (names := sorted({*SCORERS, *installed()})):
-        yield Problem((*path, scorer), *unknown("scorer", scorer, names))
+        yield from _check_asset(step.options.arguments["model"], (*path, scorer, "model"), outline)
+        return
+    built = _build(step, outline, allow_code)
+    if isinstance(built, Exception):
+        yield Problem((*path, scorer), str(built))
+
+
+def _build(step: Step, outline: Outline, allow_code: bool) -> Scorer | Exception:
+    """The scorer of a step, without its model, or why there is none."""
+    from ..scorers import registry
+
+    options, directory = step.options, FilePath(_directory(outline))
+    try:
+        return registry.build(options.scorer, options.arguments, directory=directory, allow_code=allow_code)
+    except registry.ScorerError as error:
+        return error
+
+
+def _directory(outline: Outline) -> str:
+    return (outline.run.directory if outline.run else "") or "."
 
 
 def _check_columns(outline: Outline, allow_code: bool) -> Iterator[Problem]:
@@ -234,19 +245,21 @@ def _check_columns(outline: Outline, allow_code: bool) -> Iterator[Problem]:
         if step is None:
             complete = False
             continue
-        if complete:
-            for path, column in _columns_read(step):
-                if column not in known:
-                    message, suggestion = unknown("column", column, known)
-                    place: Path = ("steps", index, step.kind, *path)
-                    yield Problem(place, message + _origin(column), suggestion)
+        scorer = _build(step, outline, allow_code) if step.kind == "score" else None
+        for path, column in _columns_read(step, scorer):
+            place: Path = ("steps", index, step.kind, *path)
+            if complete and column not in known:
+                message, suggestion = unknown("column", column, known)
+                yield Problem(place, message + _origin(column), suggestion)
+            elif column in _TEXTS and path[-1:] in (("by",), ("keep",)):
+                yield Problem(place, f'"{column}" is text; records are ranked by a score or a signal')
         if step.kind == "language":
             known |= set(LANGUAGE_COLUMNS)
-        elif step.kind == "score":
-            made = _columns_made(step, outline, allow_code)
+        elif scorer is not None:
+            made = _columns_made(step, scorer)
             complete = complete and made is not None
-            if step.as_ and step.as_ in known:
-                yield Problem(("steps", index, "as"), f'there is a column "{step.as_}" already')
+            for column in sorted(known & (made or set())):
+                yield Problem(("steps", index, "as"), f'there is a column "{column}" already; name another')
             known |= made or set()
 
 
@@ -254,8 +267,10 @@ def _origin(column: str) -> str:
     return "; a language step before this one makes it" if column in LANGUAGE_COLUMNS else ""
 
 
-def _columns_read(step: Step) -> Iterator[tuple[Path, str]]:
+def _columns_read(step: Step, scorer: Scorer | Exception | None) -> Iterator[tuple[Path, str]]:
     options = step.options
+    if scorer is not None and not isinstance(scorer, Exception):
+        yield from (((options.scorer,), column) for column in scorer.inputs)
     if step.kind == "rule":
         from ..filters.expressions import ExpressionError, parse
 
@@ -273,9 +288,10 @@ def _columns_read(step: Step) -> Iterator[tuple[Path, str]]:
             yield (options.method, "keep"), options.options.keep.column
 
 
-def _columns_made(step: Step, outline: Outline, allow_code: bool) -> set[str] | None:
-    """The columns that a score step adds; None where only running its code would tell."""
-    if step.as_:
-        return {step.as_}
-    scorer = step.options.scorer
-    return {"score"} if scorer == "fasttext" else None
+def _columns_made(step: Step, scorer: Scorer | Exception) -> set[str] | None:
+    """The columns that a score step adds; None where they cannot be told."""
+    assert isinstance(step, ScoreStep)
+    if isinstance(scorer, Exception):
+        return None
+    names = list(scorer.outputs)
+    return {step.column} if len(names) == 1 else {f"{step.column}_{name}" for name in names}

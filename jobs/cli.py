@@ -121,6 +121,11 @@ def run(
     elif not quiet:
         click.echo(funnel(manifest))
         click.echo(closing(manifest["totals"], manifest["shards"], result.output, result.seconds))
+    if result.failed:
+        from .failures import tell_failed
+
+        click.echo(tell_failed(result.failed), err=True)
+        click.get_current_context().exit(FAILED_PARTS)
 
 
 @cli.command("try")
@@ -162,10 +167,13 @@ def plan(job: str, overrides: tuple[str, ...], as_json: bool, allow_code: bool) 
     Example:
       thresher plan job.yaml
     """
-    from ..pipeline.planner import describe
     from .loading import load
 
-    _answer(describe(load(job, overrides, allow_code=allow_code), allow_code), _told_plan, as_json)
+    loaded = load(job, overrides, allow_code=allow_code)
+    # Only now: the planner imports every kernel, and a wrong job should be told at once.
+    from ..pipeline.planner import describe
+
+    _answer(describe(loaded, allow_code), _told_plan, as_json)
 
 
 @cli.command()
@@ -275,6 +283,55 @@ def doctor(work: Path, as_json: bool) -> None:
     _answer(answer, examining.told, as_json)
     if answer["problems"]:
         click.get_current_context().exit(WRONG)
+
+
+@cli.group()
+def train() -> None:
+    """Train a model that a job scores with.
+
+    \b
+    Example:
+      thresher train fasttext --positive good.jsonl --negative crawl.jsonl --out hq.bin
+    """
+
+
+@train.command("fasttext")
+@click.option("--positive", "positives", multiple=True, required=True, metavar="PATH", help="Good documents.")
+@click.option("--negative", "negatives", multiple=True, required=True, metavar="PATH", help="All others.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The model file to write.")
+@click.option("--label", default="hq", show_default=True, help="What good documents are called.")
+@click.option("--text", metavar="COLUMN", help="The input's text column; text where left out.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--epoch", type=int, help="Passes over the data; fastText's default where left out.")
+@click.option("--lr", type=float, help="Learning rate.")
+@click.option("--dim", type=int, help="Size of the word vectors.")
+@click.option("--word-ngrams", type=int, help="Longest word n-gram that is a feature.")
+@click.option("--bucket", type=int, help="Hash buckets of n-grams: fewer make a smaller model.")
+@click.option("--licence", help="Licence of the model, for its card.")
+@_json
+def train_fasttext(
+    positives: tuple[str, ...],
+    negatives: tuple[str, ...],
+    out: Path,
+    label: str,
+    text: str | None,
+    seed: int,
+    as_json: bool,
+    **parameters: Any,
+) -> None:
+    """Train a fastText classifier that tells good documents from others.
+
+    \b
+    Example:
+      thresher train fasttext --positive good.jsonl --negative 'crawl/*.jsonl.gz' --out hq.bin
+    """
+    from . import training
+
+    given = {name: value for name, value in parameters.items() if value is not None}
+    answer = training.train_fasttext(
+        positives, negatives, out, label=label, seed=seed, text=text, parameters=given
+    )
+    _answer(answer, training.told, as_json)
 
 
 def _read(name: str) -> bytes:

@@ -91,7 +91,7 @@ def accelerators() -> list[str]:
     """Names of the GPUs that torch can use; empty without torch, which is not imported to find out."""
     if importlib.util.find_spec("torch") is None:
         return []
-    import torch
+    import torch  # type: ignore[import-not-found, unused-ignore]
 
     if not torch.cuda.is_available():
         return []
@@ -109,9 +109,18 @@ def models() -> dict[str, str | bool | None]:
         language = None
     return {
         "language": language,
-        "fasttext_training": _version("fasttext") is not None,
+        "fasttext_training": _can_train(),
         "searched": os.environ.get("THRESHER_MODELS"),
     }
+
+
+def _can_train() -> bool:
+    # fasttext-predict installs a module of the same name that cannot train.
+    try:
+        import fasttext
+    except ImportError:
+        return False
+    return hasattr(fasttext, "train_supervised")
 
 
 def _cache() -> dict[str, Any]:

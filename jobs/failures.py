@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .problems import JobFileError
 
 
@@ -12,12 +14,19 @@ def explain(error: Exception) -> tuple[int | None, str]:
     from ..schemas.contracts import AssetError
     from .cleaning import NotCleanableError
     from .inspection import NotReadableError
+    from .training import NotTrainableError
     from .trying import NeedsCorpusError
     from .why import NoAnswerError
 
-    if isinstance(
-        error, AssetError | NotCleanableError | NotReadableError | NeedsCorpusError | NoAnswerError
-    ):
+    known = (
+        AssetError,
+        NotCleanableError,
+        NotReadableError,
+        NotTrainableError,
+        NeedsCorpusError,
+        NoAnswerError,
+    )
+    if isinstance(error, known):
         return 2, str(error)
     if isinstance(error, OSError) and error.filename is not None:
         return 2, f"{error.filename}: {error.strerror or error}"
@@ -28,18 +37,25 @@ def explain(error: Exception) -> tuple[int | None, str]:
 
 def _explain_run(error: Exception) -> tuple[int | None, str]:
     from ..pipeline.accounts import AccountsError
-    from ..pipeline.runner import JobRefused
+    from ..pipeline.ingest import JobRefused
     from ..pipeline.sources.files import SourceError
     from ..pipeline.stage import TaskFailed
+    from ..scorers.registry import ScorerError
 
-    if isinstance(error, JobRefused | SourceError):
+    if isinstance(error, JobRefused | ScorerError | SourceError):
         return 2, str(error)
     if isinstance(error, AccountsError):
         return 3, f"the accounts do not add up: {error}. Nothing was published; please report this"
     if isinstance(error, TaskFailed):
-        parts = "\n".join(f"  part {task}: {reason}" for task, reason in sorted(error.failures.items()))
-        return 4, (
-            f"stage {error.stage}: {len(error.failures)} parts could not be processed\n{parts}\n"
-            "run again to try them once more; run.max_failed_parts allows for some"
-        )
+        return 4, f"stage {error.stage}: {tell_failed(error.failures)}"
     return None, ""
+
+
+def tell_failed(failures: Mapping[int, str]) -> str:
+    """The parts that were given up, by name, and what to do about them."""
+    parts = "\n".join(f"  part {part}: {reason}" for part, reason in sorted(failures.items()))
+    count = f"{len(failures)} part{'' if len(failures) == 1 else 's'}"
+    return (
+        f"{count} could not be processed\n{parts}\n"
+        "run again to try once more; run.max_failed_parts says how many may be missing"
+    )

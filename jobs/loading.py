@@ -55,7 +55,7 @@ def load(
 
 def dump(job: Job) -> str:
     """The resolved job as YAML, every default written out; loading it gives an equal job."""
-    from .yaml_source import write_yaml
+    from ..schemas.plain_yaml import write_yaml
 
     return write_yaml(job.resolved())
 

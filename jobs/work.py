@@ -43,15 +43,20 @@ class StageOnDisk:
 
 
 def stages(work: Path) -> list[StageOnDisk]:
-    """The stages in a work directory, in the order in which they ran."""
-    found = []
+    """The stages in a work directory, in the order in which they run.
+
+    Where the job was changed between runs, a number has several directories: the one that was committed to
+    last counts.
+    """
+    found: list[StageOnDisk] = []
     directory = work / "stages"
     for path in directory.iterdir() if directory.is_dir() else ():
         match = _STAGE.fullmatch(path.name)
         if match and path.is_dir():
             finished = (path / "rollup.json").is_file()
             found.append(StageOnDisk(path, int(match[1]), match[2], finished))
-    return sorted(found, key=lambda stage: (stage.number, stage.path.name))
+    latest = {stage.number: stage for stage in sorted(found, key=lambda stage: stage.path.stat().st_mtime_ns)}
+    return [latest[number] for number in sorted(latest)]
 
 
 def is_work(path: Path) -> bool:

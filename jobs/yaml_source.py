@@ -1,51 +1,19 @@
-"""YAML with line numbers: plain values only, by the rules of YAML 1.2.
-
-Under YAML 1.1, which PyYAML follows, the reserved key `on` and the language code `no` would be booleans
-and `5e9` a string.
-"""
+"""A YAML file as plain values with the line of each, and everything that is wrong with it."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
 
+from ..schemas.plain_yaml import TAG, PlainLoader
 from .problems import Path, Problem
 
-# YAML 1.2.2, section 10.3.2, without .inf and .nan, which no job needs; underscores may group digits.
-_RESOLVERS: Final[tuple[tuple[str, str, list[str]], ...]] = (
-    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    ("int", r"^(?:[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+)$", list("-+0123456789")),
-    (
-        "float",
-        r"^[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$",
-        list("-+.0123456789"),
-    ),
-)
-_TAG: Final = "tag:yaml.org,2002:"
-_TAGS: Final = {_TAG + kind for kind in ("null", "bool", "int", "float", "str", "map", "seq")}
+TAGS: Final = {TAG + kind for kind in ("null", "bool", "int", "float", "str", "map", "seq")}
 MOST_BYTES: Final = 4 << 20
 _MOST_NODES: Final = 100_000  # aliases can make a small file grow without end
 _DEEPEST: Final = 50
-
-
-class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012
-
-
-class _Dumper(yaml.SafeDumper):
-    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-for _name, _pattern, _first in _RESOLVERS:
-    for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _first)
 
 
 @dataclass
@@ -64,7 +32,7 @@ def read_yaml(text: str | bytes) -> Document:
         document.problems.append(Problem((), f"larger than {MOST_BYTES >> 20} MiB; is it a job file?"))
         return document
     try:
-        loader = _Loader(text)
+        loader = PlainLoader(text)
         try:
             node = loader.get_single_node()
         finally:
@@ -84,13 +52,6 @@ def read_yaml(text: str | bytes) -> Document:
         if node is not None:
             document.value = _Reader(document).read(node, (), ())
     return document
-
-
-def write_yaml(value: Any) -> str:
-    """Plain values as YAML that `read_yaml` reads back equal."""
-    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    assert isinstance(text, str)
-    return text
 
 
 class _Reader:
@@ -115,10 +76,8 @@ class _Reader:
         if id(node) in parents or len(parents) > _DEEPEST:
             self._complain(path, node, "nested too deeply, or an alias that contains itself")
             return None
-        if node.tag not in {_TAG + name for name in ("null", "bool", "int", "float", "str", "map", "seq")}:
-            self._complain(
-                path, node, f"the tag {node.tag.replace(_TAG, '!!')} is refused: plain values only"
-            )
+        if node.tag not in {TAG + name for name in ("null", "bool", "int", "float", "str", "map", "seq")}:
+            self._complain(path, node, f"the tag {node.tag.replace(TAG, '!!')} is refused: plain values only")
             return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, (*parents, id(node)))
@@ -144,7 +103,7 @@ class _Reader:
         return found
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        text, kind = str(node.value), node.tag.removeprefix(_TAG)
+        text, kind = str(node.value), node.tag.removeprefix(TAG)
         try:
             if kind == "null":
                 return None

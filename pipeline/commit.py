@@ -41,7 +41,8 @@ def _value_bytes(column: pa.Array) -> Any:
             pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
             * width
         )
-    if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind):
+    variable = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+    if kind in variable:
         return pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     return 0 if pa.types.is_null(kind) else max(1, kind.bit_width // 8)
 

@@ -25,6 +25,7 @@ from .steps.selection import Apply, Decide, Summarise
 
 KEY_ROW_BYTES = 24  # key, position, link
 
+
 def add_layer(parts: Parts, layers: Sequence[Layer]) -> Parts:
     """The parts with one more layer each."""
     return tuple(

@@ -31,11 +31,11 @@ class Driver:
     ) -> None:
         self._work, self._engine, self._lock, self._listener = work, engine, lock, listener
         self._most_failed = most_failed
+        self.failed: dict[TaskId, str] = {}  # parts of the input that were given up, as the job allows
         self._number = 0
         self.accounts = Accounts()
         self.ledgers: dict[TaskId, list[str]] = {}  # ingest part -> ledger streams, in the order of steps
         self.ledger_rows = 0
-        self.failed: dict[str, dict[TaskId, str]] = {}
 
     def run(
         self,
@@ -46,10 +46,11 @@ class Driver:
         reduce: OperatorRef | None = None,
         combine: OperatorRef | None = None,
         resources: Resources | None = None,
+        may_fail: bool = False,
     ) -> list[Committed]:
         """Runs a stage, or finds it done; returns its commits in the order of tasks.
 
-        Raises TaskFailed where more parts fail than the job allows.
+        Raises TaskFailed where a part fails; with `may_fail`, where more fail than the job allows.
         """
         fingerprint = fingerprint_of(inputs, partitions, reduce, combine)
         directory = self._work / "stages" / f"{self._number:02d}-{name}-{fingerprint[:12]}"
@@ -66,9 +67,10 @@ class Driver:
                 done[committed.task] = committed
                 self._listener.task_done(name, committed.rows_in, committed.rows_out, committed.bytes_in)
         except TaskFailed as failure:
-            self.failed[name] = failure.failures
-            if sum(map(len, self.failed.values())) > self._most_failed:
-                raise
+            named = _named(failure, inputs)
+            if not may_fail or len(named) > self._most_failed:
+                raise TaskFailed(name, named, failure.of_parts) from failure
+            self.failed = named
         self._listener.stage_finished(name)
         return self._roll_up(stage, [done[task] for task in sorted(done)])
 
@@ -89,6 +91,16 @@ class Driver:
         )
         shutil.rmtree(directory / "spool", ignore_errors=True)
         return commits
+
+
+def _named(failure: TaskFailed, inputs: Mapping[str, Input]) -> dict[TaskId, str]:
+    """The failures with what each part is called."""
+    if not failure.of_parts:
+        return failure.failures
+    labels = {part.index: part.label for source in inputs.values() for part in source.parts if part.label}
+    return {
+        task: f"{labels[task]}: {why}" if task in labels else why for task, why in failure.failures.items()
+    }
 
 
 def fingerprint_of(

@@ -150,13 +150,13 @@ def _shuffle(driver: Driver, planned: Plan, parts: tuple[PartRef, ...], seed: in
     )
 
 
-def write_ledger(driver: Driver, parts: Sequence[PartRef], share: str) -> list[Committed]:
+def write_ledger(driver: Driver, parts: Sequence[int], share: str) -> list[Committed]:
     """Brings the ledger rows of all stages together, part by part."""
     ledgers = [
         PartRef(
-            part.index,
-            reader=OperatorRef.of(ReadLedger, paths=driver.ledgers.get(part.index, [])),
-            identity=json.dumps([Path(path).name for path in driver.ledgers.get(part.index, [])]),
+            part,
+            reader=OperatorRef.of(ReadLedger, paths=driver.ledgers.get(part, [])),
+            identity=json.dumps([Path(path).name for path in driver.ledgers.get(part, [])]),
         )
         for part in parts
     ]

@@ -50,10 +50,20 @@ def ingest(job: Job, work: Path, limit: int | None, listener: Listener) -> Parts
         PartRef(
             number,
             reader=OperatorRef.of(ReadSource, split=asdict(split), pages=pages),
+            label=_label(split),
             bytes=split.size,
             identity=json.dumps([asdict(split), etag, pages], sort_keys=True),
         )
         for number, (split, etag) in enumerate(splits)
+    )
+
+
+def _label(split: Split) -> str:
+    whole = split.start == 0 and split.stop is None
+    return (
+        split.path
+        if whole
+        else f"{split.path} [{split.start}, {'end' if split.stop is None else split.stop})"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,17 @@ KERNELS = (
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run leaves: the manifest's totals, the shards, where they are, and how long it took."""
+    """What a finished run leaves: the manifest's totals, the shards, where they are, and how long it took.
+
+    `failed` names the parts of the input that were given up, within what `run.max_failed_parts` allows: their
+    records are not in the accounts.
+    """
 
     totals: dict[str, Any]
     shards: Sequence[Shard]
     output: str
     seconds: float
+    failed: Mapping[int, str]
 
 
 def run_job(
@@ -68,7 +73,7 @@ def run_job(
         driver = Driver(work, engine, lock, listener, job.run.max_failed_parts)
         result = _Run(job, plan(job, allow_code), driver, listener).run(parts)
         shards = OutputDirectory(output, lock.run).publish(job, *result)
-        return RunResult(result[-1], shards, str(output), time.monotonic() - began)
+        return RunResult(result[-1], shards, str(output), time.monotonic() - began, driver.failed)
     finally:
         engine.close()
         lock.close()
@@ -84,27 +89,32 @@ class _Run:
 
     def run(self, parts: Parts) -> tuple[list[Committed], list[Committed], list[str], dict[str, Any]]:
         """Shards, ledger parts, container streams and totals."""
-        sources = parts
         for number, phase in enumerate(self._plan.phases):
             parts = self._map(phase, parts, first=number == 0)
             for step in phase.corpus:
                 parts = run_corpus_step(self._driver, step, parts)
         self._count_ids()
         shards = export(self._driver, self._job, self._plan, parts)
-        ledgers = write_ledger(self._driver, sources, self._job.run.ledger)
+        ledgers = write_ledger(self._driver, [part.index for part in parts], self._job.run.ledger)
         order = [INPUT, *self._plan.steps]
         balance(self._driver.accounts, order, self._driver.ledger_rows)
         written = sum(committed.streams["shard"].rows for committed in shards)
-        return shards, ledgers, self._containers, totals(self._driver.accounts, order, written)
+        summary = totals(self._driver.accounts, order, written)
+        if self._driver.failed:
+            summary["failed_parts"] = {str(part): why for part, why in sorted(self._driver.failed.items())}
+        return shards, ledgers, self._containers, summary
 
     def _map(self, phase: Phase, parts: Parts, first: bool) -> Parts:
         stream, columns = ("records", list(phase.keeps)) if first else ("alive", list(phase.keeps))
         keep = OperatorRef.of(Keep, stream=stream, columns=columns, size="bytes" if first else None)
         operators = (*phase.operators, keep)
         commits = self._driver.run(
-            phase.name, {"records": Input(parts, operators, columns=None if first else phase.reads)}
+            phase.name,
+            {"records": Input(parts, operators, columns=None if first else phase.reads)},
+            may_fail=first,
         )
         if first:
+            parts = tuple(part for part in parts if part.index not in self._driver.failed)
             self._ids = [stream_part(c.task, c.streams["ids"]) for c in commits]
             self._containers = [c.streams["containers"].path for c in commits if c.streams["containers"].rows]
             parts = tuple(

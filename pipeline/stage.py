@@ -53,6 +53,7 @@ class PartRef:
     index: int
     layers: tuple[Layer, ...] = ()
     reader: OperatorRef | None = None
+    label: str = ""  # what a person calls it: the file and the range that it comes from
     bytes: int = 0  # what a task over this part has to read, for planning and progress
     rows: int = 0
     identity: str = ""  # of all that the reader reads, and how; enters the fingerprint in place of arguments
@@ -138,10 +139,13 @@ class Committed:
 
 
 class TaskFailed(Exception):
-    """A task was given up: its stage, its task, what it was working on and why it failed."""
+    """Tasks were given up: their stage, and for each why it failed.
 
-    def __init__(self, stage: str, failures: Mapping[TaskId, str]) -> None:
-        self.stage = stage
+    `of_parts`: the tasks are numbered as the parts of an input; otherwise as partitions.
+    """
+
+    def __init__(self, stage: str, failures: Mapping[TaskId, str], of_parts: bool) -> None:
+        self.stage, self.of_parts = stage, of_parts
         self.failures = dict(failures)
         reasons = "; ".join(f"part {task}: {reason}" for task, reason in sorted(self.failures.items()))
         super().__init__(f"stage {stage}: {reasons}")

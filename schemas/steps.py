@@ -116,7 +116,7 @@ class FilterStep(Step):
 
     @property
     def default_name(self) -> str:
-        return f"filter:{_slug(self.filter.rule_set)}"
+        return f"filter:{_word(self.filter.rule_set)}"
 
 
 class RuleStep(Step):
@@ -172,7 +172,12 @@ class ScoreStep(Step):
 
     @property
     def default_name(self) -> str:
-        return f"score:{_slug(self.score.scorer.rpartition(':')[2])}"
+        return f"score:{_word(self.score.scorer.rpartition(':')[2])}"
+
+    @property
+    def column(self) -> str:
+        """The column that a single score is written to, and the prefix of several."""
+        return self.as_ or (self.name or self.default_name).removeprefix("score:")
 
 
 class SelectStep(Step):
@@ -198,6 +203,10 @@ _OPERATORS: Final = (
     ("/", " by "),
     ("-", " minus "),
 )
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:60] or "unnamed"
 
 
 def _slug(text: str) -> str:

@@ -45,8 +45,8 @@ class LocalAssets:
         if path is None:
             looked = ", ".join(str(place) for place in places) or "nowhere"
             raise AssetError(
-                f"no model file {name!r}; looked for {looked}. Put it beside the job file, or name its folder in "
-                f"the environment variable {MODELS_VARIABLE}; `thresher train` makes one"
+                f"no model file {name!r}; looked for {looked}. Put it beside the job file, or name its "
+                f"folder in the environment variable {MODELS_VARIABLE}; `thresher train` makes one"
             )
         try:
             _refuse_pickle(path)
@@ -75,8 +75,8 @@ def checksum(path: Path) -> str:
     """The SHA-256 of a file, or of a folder's files, in hexadecimal."""
     if path.is_dir():
         digest = hashlib.sha256()
-        for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            digest.update(f"{file.relative_to(path).as_posix()}\0{checksum(file)}\n".encode())
+        for member in sorted(member for member in path.rglob("*") if member.is_file()):
+            digest.update(f"{member.relative_to(path).as_posix()}\0{checksum(member)}\n".encode())
         return digest.hexdigest()
     status = path.stat()
     key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
@@ -104,6 +104,6 @@ def _refuse_pickle(path: Path) -> None:
             pickled |= any(name.endswith(".pkl") for name in archive.namelist())
     if pickled:
         raise AssetError(
-            f"{path}: holds a Python pickle, and loading a pickle runs the code in it; convert the weights to "
-            "safetensors where you trust the file, and name that instead"
+            f"{path}: holds a Python pickle, and loading a pickle runs the code in it; convert the weights "
+            "to safetensors where you trust the file, and name that instead"
         )

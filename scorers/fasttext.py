@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,9 @@ from ..schemas.contracts import AssetError, Assets, Scorer
 
 if TYPE_CHECKING:
     from ..filters.fasttext_model import FastTextModel
+
+# Anything but the separators of fastText (its documentation: ASCII white space and NUL) and Unicode's.
+_NOT_SPACE: Final = r"[^\x00\t-\r \x{85}\p{Z}]"
 
 
 class FastTextScorer(Scorer):
@@ -47,7 +50,7 @@ class FastTextScorer(Scorer):
     def score(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         assert self._model is not None, "open comes before score"
         texts = batch.column("text")
-        has_words = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(texts), ""), False)
+        has_words = pc.fill_null(pc.match_substring_regex(texts, _NOT_SPACE), False)
         rows = np.flatnonzero(has_words.to_numpy(zero_copy_only=False))
         scores = np.full(len(batch), np.nan, np.float32)
         scores[rows] = self._model.probability(texts.take(pa.array(rows)).to_pylist(), self._label)

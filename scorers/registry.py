@@ -23,7 +23,7 @@ GROUP: Final = "thresher.scorers"
 SCORERS: Final[Mapping[str, str]] = {"fasttext": "thresher.scorers.fasttext:FastTextScorer"}
 
 _importing = threading.Lock()
-# Modules that came from a job's folder: their name, and the folder and source they came from.
+# Modules that came from a job's folder: for each name its folder and the digest of its source.
 _from_folders: dict[str, tuple[Path, str]] = {}
 
 
@@ -46,7 +46,7 @@ def find(name: str, *, directory: Path | None = None, allow_code: bool = False) 
     """
     if name in SCORERS:
         module, _, attribute = SCORERS[name].partition(":")
-        found = getattr(importlib.import_module(module.replace("thresher", _package(), 1)), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     elif ":" in name:
         if not allow_code:
             raise ScorerError(f"{name} is code of your own; allow it with --allow-code on the command line")
@@ -74,13 +74,10 @@ def build(
     """
     scorer = find(name, directory=directory, allow_code=allow_code)
     given = dict(arguments or {})
-    try:
-        parameters = inspect.signature(scorer).parameters
-    except (TypeError, ValueError):
-        parameters = {}
+    parameters = inspect.signature(scorer).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for argument in given:
-        if parameters and not takes_any and argument not in parameters:
+        if not takes_any and argument not in parameters:
             takes = f"it takes {', '.join(parameters)}"
             raise ScorerError(
                 f"scorer {name} has no argument {argument!r}{_nearest(argument, parameters)}; {takes}"
@@ -125,10 +122,6 @@ def fingerprint(
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _package() -> str:
-    return __package__.rpartition(".")[0] if __package__ else "thresher"
-
-
 def _load(name: str, point: EntryPoint) -> Any:
     try:
         return point.load()
@@ -154,10 +147,10 @@ def _attribute(name: str, directory: Path | None) -> Any:
 
 
 def _import(name: str, directory: Path | None) -> ModuleType:
+    folder = directory.resolve() if directory else None
     with _importing:
-        folder = directory.resolve() if directory else None
-        _forget_other_folder(name, folder)
-        before = list(sys.path)
+        _forget_stale(folder)
+        path, before = list(sys.path), set(sys.modules)
         if folder:
             sys.path.insert(0, str(folder))
             importlib.invalidate_caches()
@@ -165,30 +158,38 @@ def _import(name: str, directory: Path | None) -> ModuleType:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
             looked = f"{folder} or among " if folder else ""
-            hint = f"no module {error.name} in {looked}the installed packages"
-            raise ScorerError(f"module {name} cannot be imported: {hint}") from error
+            missing = f"no module {error.name} in {looked}the installed packages"
+            raise ScorerError(f"module {name} cannot be imported: {missing}") from error
         except Exception as error:
             raise ScorerError(f"module {name} cannot be imported: {type(error).__name__}: {error}") from error
         finally:
-            sys.path[:] = before
-        if folder and _is_in(module, folder):
+            sys.path[:] = path
+            if folder:
+                _remember(folder, set(sys.modules) - before)
+    if folder and _candidates(name, folder) and not _is_in(module, folder):
+        raise ScorerError(
+            f"module {name} in {folder} is hidden by a module of that name which is loaded already "
+            f"({_where(module)}); give yours another name"
+        )
+    return module
+
+
+def _remember(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        module = sys.modules[name]
+        if _is_in(module, folder):
             _from_folders[name] = (folder, _source_digest(module))
-        elif folder and _candidates(name, folder):
-            raise ScorerError(
-                f"module {name} in {folder} is hidden by the module of that name that is in use already "
-                f"({_where(module)}); give yours another name"
-            )
-        return module
 
 
-def _forget_other_folder(name: str, folder: Path | None) -> None:
-    """Drops a module of this name that came from another job's folder, or whose source has changed since."""
-    known = _from_folders.get(name)
-    module = sys.modules.get(name)
-    if known and (module is None or known[0] != folder or _source_digest(module) != known[1]):
-        top = name.partition(".")[0]
-        for other in [other for other in sys.modules if other == top or other.startswith(f"{top}.")]:
-            del sys.modules[other]
+def _forget_stale(folder: Path | None) -> None:
+    """Drops the modules of other jobs' folders, and all of this folder's if one of them has changed."""
+    stale = {
+        known
+        for name, (known, digest) in _from_folders.items()
+        if known != folder or name not in sys.modules or _source_digest(sys.modules[name]) != digest
+    }
+    for name in [name for name, (known, _) in _from_folders.items() if known in stale]:
+        sys.modules.pop(name, None)
         del _from_folders[name]
 
 
@@ -198,7 +199,8 @@ def _candidates(name: str, folder: Path) -> list[Path]:
 
 
 def _is_in(module: ModuleType, folder: Path) -> bool:
-    return bool(module.__file__) and Path(str(module.__file__)).resolve().is_relative_to(folder)
+    file = getattr(module, "__file__", None)
+    return bool(file) and Path(str(file)).resolve().is_relative_to(folder)
 
 
 def _source_digest(module: ModuleType) -> str:

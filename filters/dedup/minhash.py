@@ -48,7 +48,7 @@ class MinHashScheme:
 
     `hash` makes 32 bits of a shingle: `thresher` combines the 64-bit hashes of its units; `datasketch` takes
     the first four bytes, little-endian, of the SHA-1 of its UTF-8, words joined by one space, as datasketch
-    does by default, and is some SLOWER times slower. `lowercase` lowers the text first, character by
+    does by default, and is some forty times slower. `lowercase` lowers the text first, character by
     character. `seed` chooses the permutations. Raises ValueError for values out of range.
     """
 

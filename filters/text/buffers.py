@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ def text_buffers(text: pa.Array) -> TextBuffers:
     if pa.types.is_null(text.type):
         text = text.cast(pa.string())
     if pa.types.is_string(text.type):
-        width = np.dtype(np.int32)
+        width: np.dtype[Any] = np.dtype(np.int32)
     elif pa.types.is_large_string(text.type):
         width = np.dtype(np.int64)
     else:

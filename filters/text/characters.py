@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import unicodedata
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +34,8 @@ LINE_END: Final = 4096  # \n and \r
 CLASSES_TYPE: Final = "Array(uint16, 1, 'C', readonly=True)"
 BYTES_TYPE: Final = "Array(uint8, 1, 'C', readonly=True)"
 
-# Blocks of Han, Hiragana, Thai, Lao, Myanmar and Khmer (Unicode Blocks.txt). Katakana and Hangul are not here:
-# Katakana writes words that other scripts write apart, and Korean puts spaces.
+# Blocks of Han, Hiragana, Thai, Lao, Myanmar and Khmer (Unicode Blocks.txt). Katakana is not here, for a run
+# of it is mostly one word, nor is Hangul, for Korean puts spaces.
 UNSPACED_BLOCKS: Final = (
     "E00-EFF 1000-109F 1780-17FF 2E80-2FDF 3005-3007 3021-3029 3038-303B 3041-309F 3400-4DBF 4E00-9FFF "
     "A9E0-A9FF AA60-AA7F F900-FAFF 1B000-1B0FF 20000-3FFFF"
@@ -96,7 +96,7 @@ def character_classes() -> npt.NDArray[np.uint16]:
 
 
 @kernel(f"UniTuple(int64, 2)({BYTES_TYPE}, int64, int64)", forceinline=True)
-def decode(data: npt.NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]:
+def decode(data: npt.NDArray[np.uint8], at: int, stop: int) -> Any:
     """The code point that begins at byte `at`, and where the next one begins.
 
     A byte that begins no sequence, or whose sequence does not end before `stop`, is U+FFFD of one byte: Arrow

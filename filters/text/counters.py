@@ -1,4 +1,4 @@
-"""What one pass over a document counts. Kernels fill one row of int64 per document; signals are ratios of these.
+"""What one pass over a document counts: one row of int64, of which signals are ratios.
 
 Each name is the index of its column in that row.
 """
@@ -59,3 +59,14 @@ from typing import Final
 ) = range(42)
 
 COUNTERS: Final = 42
+
+TOP_SIZES: Final = (2, 3, 4)  # n of the top n-grams
+DUPLICATE_SIZES: Final = (5, 6, 7, 8, 9, 10)  # n of the duplicate n-grams
+
+# What a caller may ask for, as bits; each needs those before the arrow.
+CHARACTERS: Final = 1
+WORD_SHAPES: Final = 2
+LINES_AND_PARAGRAPHS: Final = 4
+READING: Final = 8  # needs WORD_SHAPES and LINES_AND_PARAGRAPHS
+TOP_NGRAMS: Final = 16  # needs WORD_SHAPES
+DUPLICATE_NGRAMS: Final = 32  # needs WORD_SHAPES

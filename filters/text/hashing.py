@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
@@ -90,7 +90,7 @@ def count_characters(data: npt.NDArray[np.uint8], start: int, stop: int, ascii: 
     """Code points of data[start:stop]: the bytes that do not continue one (10xxxxxx)."""
     if ascii:
         return stop - start
-    continued = 0
+    continued: Any = 0
     at = start
     while at < stop:
         block = load_part(data, at, min(stop - at, 8))

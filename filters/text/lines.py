@@ -32,7 +32,9 @@ INNER_START: Final = 2  # without white space at its ends
 INNER_STOP: Final = 3
 PARAGRAPH: Final = 4  # index of its paragraph in the document
 ENDING: Final = 5  # bits, see below
-LINE_COLUMNS: Final = 6
+CHARS: Final = 6  # with the white space at its ends
+KEY: Final = 7  # the hash of its bytes
+LINE_COLUMNS: Final = 8
 
 ENDS_TERMINAL: Final = 1  # a sentence terminal or a closing quotation mark
 ENDS_ELLIPSIS: Final = 2  # "..." or "…"
@@ -64,7 +66,8 @@ def count_line_ends(data: Any, begin: int, end: int) -> int:
 def _first_inner(data: Any, start: int, stop: int, classes: Any) -> int:
     at = start
     while at < stop:
-        point, after = np.int64(data[at]), at + 1
+        point: Any = np.int64(data[at])
+        after = at + 1
         if point >= 0x80:
             point, after = decode(data, at, stop)
         if (classes[point] & SPACE) == 0:
@@ -148,7 +151,7 @@ def classify_lines(data: Any, classes: Any, lines: Any, count: int, bullets: Any
         first, _ = decode(data, start, stop)
         for k in range(len(bullets)):
             counters[BULLET_LINES] += first == bullets[k]
-        last, at = _last_character(data, start, stop)
+        last, _ = _last_character(data, start, stop)
         dots = (
             stop - start >= 3 and data[stop - 1] == _DOT and data[stop - 2] == _DOT and data[stop - 3] == _DOT
         )
@@ -176,21 +179,25 @@ def count_duplicate_lines(
     their lines, both by 64-bit hashes.
     """
     slots = slots_for(count)
-    paragraph, paragraph_chars = np.uint64(0), 0
     for line in range(count):
         start, stop = lines[line, START], lines[line, STOP]
         chars = count_characters(data, start, stop, ascii)
         key = hash_bytes(data, start, stop)
+        lines[line, CHARS] = chars
+        lines[line, KEY] = np.int64(key)
         counters[LINE_CHARS] += chars
         counters[SHORT_LINES] += chars <= short_line
         if find_or_insert(table, slots, generation, key, line) >= 0:
             counters[DUPLICATE_LINES] += 1
             counters[DUPLICATE_LINE_CHARS] += chars
-        paragraph = fold(paragraph ^ key, BLOCK)
-        paragraph_chars += chars
+    generation += 1
+    paragraph, paragraph_chars = np.uint64(0), 0
+    for line in range(count):
+        paragraph = fold(paragraph ^ np.uint64(lines[line, KEY]), BLOCK)
+        paragraph_chars += lines[line, CHARS]
         if line + 1 == count or lines[line + 1, PARAGRAPH] != lines[line, PARAGRAPH]:
-            if find_or_insert(table, slots, generation + 1, paragraph, line) >= 0:
+            if find_or_insert(table, slots, generation, paragraph, line) >= 0:
                 counters[DUPLICATE_PARAGRAPHS] += 1
                 counters[DUPLICATE_PARAGRAPH_CHARS] += paragraph_chars
             paragraph, paragraph_chars = np.uint64(0), 0
-    return generation + 1
+    return generation

@@ -1,4 +1,4 @@
-"""The pass over a batch of documents that fills the counters: each document is read while it is in the cache."""
+"""The pass over a batch that fills the counters: all is done to a document while the cache holds it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ from .counters import (
     CHARS,
     CURLY_BRACKETS,
     DIGITS,
+    DUPLICATE_NGRAMS,
     HASHES,
     LETTERS,
+    LINES_AND_PARAGRAPHS,
     LONGEST_WORD,
     PUNCTUATION_MARKS,
+    READING,
     SPACES,
     STOP_WORDS,
+    TOP_NGRAMS,
     UPPERCASE,
     WORD_CHARS,
+    WORD_SHAPES,
     WORDS,
 )
 from .hashing import count_characters, hash_bytes
@@ -45,14 +50,6 @@ from .ngrams import count_ngrams
 from .sentences import INTEREST_TYPE, PHRASES_TYPE, read_lines
 from .tables import slots_for
 from .words import find_spaced_words, find_unicode_words
-
-# What a caller may ask for, as bits; each needs those before the arrow.
-CHARACTERS: Final = 1
-WORD_SHAPES: Final = 2
-LINES_AND_PARAGRAPHS: Final = 4
-READING: Final = 8  # needs WORD_SHAPES and LINES_AND_PARAGRAPHS
-TOP_NGRAMS: Final = 16  # needs WORD_SHAPES
-DUPLICATE_NGRAMS: Final = 32  # needs WORD_SHAPES
 
 _GENERATIONS: Final = 16  # at most so many does one document use
 _LAST_GENERATION: Final = 2**32 - 1 - _GENERATIONS
@@ -96,7 +93,7 @@ def has_letter(data: Any, start: int, stop: int, classes: Any) -> bool:
     """Whether a character of data[start:stop] is a letter."""
     at = start
     while at < stop:
-        point = np.int64(data[at])
+        point: Any = np.int64(data[at])
         at += 1
         if point >= 0x80:
             point, at = decode(data, at - 1, stop)
@@ -167,7 +164,7 @@ def measure(
     max_word: int,
     counters: Any,
 ) -> None:
-    """Fills counters[i] (zeros before) with what is `wanted` of document i; null documents are passed over."""
+    """Fills counters[i] (zeros before) with what is `wanted` of document i; skips null documents."""
     longest = 0
     for i in range(len(valid)):
         longest = max(longest, offsets[i + 1] - offsets[i])

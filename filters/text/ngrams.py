@@ -11,7 +11,7 @@ The n-gram at word i is the words i to i + n - 1; it *repeats* if the same words
 N-grams are compared by a 64-bit hash, a polynomial in the hashes of their words. Two different n-grams of a
 document of m words are taken as equal with a probability of about m**2 / 2**65, which no signal would show.
 
-An n-gram that occurs twice contains two (n-1)-grams that do, so each n looks only at the places that are left.
+An n-gram that occurs twice contains two (n-1)-grams that do, so each n looks only at places that are left.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from .counters import DUPLICATE_5GRAM_CHARS, TOP_2GRAM_CHARS
 from .tables import TABLE_TYPE, find_or_insert, slots_for
 
 BASE: Final = np.uint64(0x9E3779B97F4A7C15)  # odd; 2**64 over the golden ratio
-TOP: Final = (2, 3, 4)
-DUPLICATE: Final = tuple(range(5, 11))
 _FIRST_DUPLICATE: Final = 5
 _LAST: Final = 10
 _LAST_TOP: Final = 4

@@ -101,7 +101,7 @@ def find_phrase(data: Any, at: int, start: int, stop: int, phrases: Any) -> int:
             continue
         same = 0
         while same < phrases[k, _LENGTH]:
-            byte = np.int64(data[first + same])
+            byte: Any = np.int64(data[first + same])
             if 0x41 <= byte <= 0x5A:
                 byte += 0x20
             if byte != phrases[k, _TEXT + same]:

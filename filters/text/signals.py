@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,20 +19,19 @@ import pyarrow as pa
 
 from . import counters as c
 from .buffers import text_buffers
-from .characters import character_classes
-from .hashing import hash_bytes
-from .measure import (
+from .counters import (
     CHARACTERS,
     DUPLICATE_NGRAMS,
+    DUPLICATE_SIZES,
     LINES_AND_PARAGRAPHS,
     READING,
     TOP_NGRAMS,
+    TOP_SIZES,
     WORD_SHAPES,
-    measure,
 )
-from .ngrams import DUPLICATE, TOP
-from .sentences import interest_table, phrase_table
-from .words import WordKind, is_unicode
+
+if TYPE_CHECKING:
+    from .words import WordKind
 
 SIGNALS_VERSION: Final = 1  # changes whenever a signal of some text does
 
@@ -146,15 +145,15 @@ def _gopher_repetition() -> Iterator[SignalSpec]:
     yield _ratio(
         "duplicate_paragraph_char_fraction", c.DUPLICATE_PARAGRAPH_CHARS, c.LINE_CHARS, needs, doc, source
     )
-    for n in TOP:
+    for n in TOP_SIZES:
         doc = f"Share of the words' characters inside the most frequent {n}-gram; see ngrams.py."
-        counter = c.TOP_2GRAM_CHARS + n - TOP[0]
+        counter = c.TOP_2GRAM_CHARS + n - TOP_SIZES[0]
         yield _ratio(
             f"top_{n}gram_char_fraction", counter, c.WORD_CHARS, WORD_SHAPES | TOP_NGRAMS, doc, source
         )
-    for n in DUPLICATE:
+    for n in DUPLICATE_SIZES:
         doc = f"Share of the words' characters inside {n}-grams that occurred before; see ngrams.py."
-        counter = c.DUPLICATE_5GRAM_CHARS + n - DUPLICATE[0]
+        counter = c.DUPLICATE_5GRAM_CHARS + n - DUPLICATE_SIZES[0]
         yield _ratio(
             f"duplicate_{n}gram_char_fraction",
             counter,
@@ -204,6 +203,14 @@ SIGNALS: Final[Mapping[str, SignalSpec]] = MappingProxyType(
 )
 
 
+def load_kernels() -> None:
+    """Loads the kernels, which compiles them where the cache does not have them.
+
+    Importing this module does not: plans and checks of jobs only ask which signals there are.
+    """
+    from . import measure  # noqa: F401
+
+
 def compute_signals(
     text: pa.Array, names: Collection[str], words: WordKind = "whitespace", **options: Any
 ) -> dict[str, pa.Array]:
@@ -213,6 +220,11 @@ def compute_signals(
     Raises KeyError for a signal that does not exist, TypeError for an unknown option or for an array that is
     not text, ValueError for another kind of words.
     """
+    from .characters import character_classes
+    from .measure import measure
+    from .sentences import interest_table, phrase_table
+    from .words import is_unicode
+
     chosen = SignalOptions(**options)
     specs = [SIGNALS[name] for name in names]
     buffers = text_buffers(text)
@@ -248,5 +260,7 @@ def _values(counters: npt.NDArray[np.int64], spec: SignalSpec) -> npt.NDArray[An
 
 
 def _hashes(words: tuple[str, ...]) -> npt.NDArray[np.uint64]:
+    from .hashing import hash_bytes
+
     encoded = [np.frombuffer(word.encode(), np.uint8) for word in sorted(set(words))]
     return np.array([hash_bytes(word, 0, len(word)) for word in encoded], np.uint64)

@@ -9,7 +9,8 @@ import numpy as np
 from ..kernels import kernel
 
 # A table is uint64[slots, 2] of zeros, `slots` a power of two. A slot holds a key, and above its value (32
-# bits) the generation that wrote it; slots of another generation are empty.
+# bits) the generation that wrote it; slots of another generation are empty, so one must be done with before
+# the next begins.
 TABLE_TYPE = "uint64[:, ::1]"
 
 

@@ -79,11 +79,12 @@ def find_spaced_words(
     """Appends the words of data[begin:end] as str.split() finds them; returns how many there are now."""
     # Both ends are stored at each character and counted where they are one: no branch to guess.
     at = begin
-    started, stopped = count, count
-    spaced_before = 1
+    started: Any = count
+    stopped: Any = count
+    spaced_before: Any = 1
     while at < end:
         after = at + 1
-        point = np.int64(data[at])
+        point: Any = np.int64(data[at])
         if point >= 0x80:
             point, after = decode(data, at, end)
         spaced = np.int64(classes[point] & SPACE)
@@ -95,7 +96,7 @@ def find_spaced_words(
         at = after
     if stopped < started:
         stop[stopped] = end
-    return started
+    return int(started)
 
 
 @kernel(f"int64({BYTES_TYPE}, int64, int64, {CLASSES_TYPE}, int64[::1], int64[::1], int64)")

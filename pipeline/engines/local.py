@@ -74,9 +74,10 @@ class LocalEngine:
         for _ in self._complete(stage.name, sends):
             pass
         side = stage.on_partition()
-        yield from self._complete(stage.name, ((task, reduce_task, (side, task)) for task in todo))
+        reduces = ((task, reduce_task, (side, task)) for task in todo)
+        yield from self._complete(stage.name, reduces, of_parts=False)
 
-    def _complete(self, stage: str, calls: Iterable[Call]) -> Iterator[Any]:
+    def _complete(self, stage: str, calls: Iterable[Call], of_parts: bool = True) -> Iterator[Any]:
         fresh = iter(calls)
         again: list[Call] = []  # failed: they may run beside others
         suspects: list[Call] = []  # in flight when a worker died: they run alone
@@ -119,7 +120,7 @@ class LocalEngine:
                 running.clear()
                 self._drop_pool()
         if failures:
-            raise TaskFailed(stage, failures)
+            raise TaskFailed(stage, failures, of_parts)
 
     def _submit(self, running: dict[Future[Any], Call], call: Call) -> None:
         if self._pool is None:

@@ -1,7 +1,7 @@
 """One decoded byte stream out of a plain, gzip (many members) or zstd (many frames) file.
 
-It knows where each member began, and a broken file ends the stream with a fault instead of an exception, so that
-what came before the fault is kept.
+It knows where each member began, and a broken file ends the stream with a fault instead of an exception, so
+that what came before the fault is kept.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Decoded:
 
     def __init__(self, file: BinaryIO, compression: str, start: int = 0) -> None:
         self.fault: Fault | None = None
+        self.failure: OSError | None = None  # what the file system raised, for whoever catches it on the way
         self.compression = compression
         self._pieces = _PIECES[compression](file, start)
         self._member_starts: list[int] = []  # file offsets
@@ -69,6 +70,14 @@ class Decoded:
         taken, self._piece = self._piece[:size], self._piece[size:]
         return bytes(taken)
 
+    def tell(self) -> int:
+        """Decoded bytes given so far."""
+        return self._decoded - len(self._piece)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Refused: a stream goes forward. Raises OSError."""
+        raise OSError(f"cannot seek to {offset} (from {whence}): a decoded stream goes forward only")
+
     def close(self) -> None:
         """Nothing to release: the file belongs to the caller."""
 
@@ -83,7 +92,8 @@ class Decoded:
         return self._decoded
 
     def origin(self, decoded: int) -> tuple[int, int]:
-        """The file offset of the member that holds the decoded offset, and the decoded bytes from its start."""
+        """The file offset of the member that holds the decoded offset, and the decoded bytes from its
+        start."""
         index = bisect_right(self._decoded_starts, decoded) - 1
         if index < 0:
             return 0, decoded
@@ -104,6 +114,9 @@ class Decoded:
         except _Broken as broken:
             self.fault = broken.fault
             return b""
+        except OSError as error:
+            self.failure = error
+            raise
         if not self._member_starts or member != self._member_starts[-1]:
             self._member_starts.append(member)
             self._decoded_starts.append(self._decoded)

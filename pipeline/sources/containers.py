@@ -64,7 +64,8 @@ class ContainerCounts:
         return left == self._met
 
     def errors(self) -> pa.RecordBatch:
-        """The rows of the containers with errors, in CONTAINERS' columns, in the order in which they were met."""
+        """The rows of the containers with errors, in CONTAINERS' columns, in the order in which they were
+        met."""
         rows = [{key: _valid(value) for key, value in row.items()} for row in self._errors]
         return pa.RecordBatch.from_pylist(rows, schema=CONTAINERS)
 

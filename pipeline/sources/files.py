@@ -34,8 +34,8 @@ class SourceError(Exception):
 class SourceFile:
     """One input file as it was when the job first looked.
 
-    `etag` changes when the file does: its modification time in nanoseconds where it is local, otherwise what the
-    store gives as entity tag, checksum or date (empty where it gives none).
+    `etag` changes when the file does: its modification time in nanoseconds where it is local, otherwise what
+    the store gives as entity tag, checksum or date (empty where it gives none).
     """
 
     path: str
@@ -51,8 +51,8 @@ def is_remote(path: str) -> bool:
 def expand(path: str) -> list[SourceFile]:
     """The files that a local path, a URL or a glob (`*`, `?`, `[…]`, `**`) names, sorted by path.
 
-    A path that exists is taken literally, also if it has glob characters. Raises SourceError if nothing matches,
-    or if it is a folder.
+    A path that exists is taken literally, also if it has glob characters. Raises SourceError if nothing
+    matches, or if it is a folder.
     """
     files = _expand_remote(path) if is_remote(path) else _expand_local(path)
     if not files:
@@ -61,7 +61,8 @@ def expand(path: str) -> list[SourceFile]:
 
 
 def guess_format(path: str) -> str:
-    """`warc`, `wet`, `jsonl` or `parquet`, from the name without `.gz` or `.zst`. Raises SourceError otherwise."""
+    """`warc`, `wet`, `jsonl` or `parquet`, from the name without `.gz` or `.zst`. Raises SourceError
+    otherwise."""
     name = PurePosixPath(urlsplit(path).path if is_remote(path) else path.replace(os.sep, "/")).name.lower()
     for suffix in COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
@@ -75,7 +76,8 @@ def guess_format(path: str) -> str:
 
 
 def open_file(path: str, start: int = 0) -> BinaryIO:
-    """Opens a local path or a URL for reading bytes, at byte `start`. Raises OSError as the file system does."""
+    """Opens a local path or a URL for reading bytes, at byte `start`. Raises OSError as the file system
+    does."""
     if is_remote(path):
         import fsspec
 

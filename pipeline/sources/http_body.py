@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from .compression import GZIP_MAGIC, ZSTD_MAGIC
+
 # chunk-size [chunk-ext] CRLF (RFC 9112, section 7.1); servers that send a bare LF exist.
 _CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
-_FEED: Final = 16 << 10
+_PIECE: Final = 1 << 20
 _UNCODED: Final = ("", "identity", "none", "utf-8", "binary")  # the last three are met in the wild
 
 
@@ -39,9 +42,10 @@ def decode_body(
 ) -> bytes:
     """The body as its author wrote it.
 
-    Crawlers often store a body decoded and leave the headers as they came, so a body that does not begin as its
-    coding demands is taken as it is (brotli has no such mark: it must decode). `cut` says that the crawler
-    stored only the beginning (`WARC-Truncated`): then what can be decoded of it is enough. Raises BodyError.
+    Crawlers often store a body decoded and leave the headers as they came, so a body that does not begin as
+    its coding demands is taken as it is (brotli has no such mark: it must decode). `cut` says that the
+    crawler stored only the beginning (`WARC-Truncated`): then what can be decoded of it is enough. Raises
+    BodyError.
     """
     if transfer_encoding and "chunked" in transfer_encoding.lower():
         body = join_chunks(body)
@@ -80,93 +84,68 @@ def join_chunks(body: bytes) -> bytes:
 def _decode(body: bytes, coding: str, limits: Limits, cut: bool) -> bytes:
     match coding:
         case "gzip" | "x-gzip":
-            return _inflate(body, (31,), limits, cut) if body.startswith(b"\x1f\x8b") else body
+            return _collect(_inflate(body, 31), body, limits, cut) if body.startswith(GZIP_MAGIC) else body
         case "deflate":
-            # zlib format says the standard, raw deflate say some servers (RFC 9110, section 8.4.1.2).
-            return _inflate(body, (15, -15), limits, cut)
+            # The standard says zlib format, some servers send raw deflate (RFC 9110, section 8.4.1.2).
+            try:
+                return _collect(_inflate(body, 15), body, limits, cut=False)
+            except BodyError as error:
+                if error.reason != "bad_content_encoding":
+                    raise
+            return _collect(_inflate(body, -15 if body[0] & 15 != 8 else 15), body, limits, cut)
         case "br":
-            return _brotli(body, limits, cut)
+            return _collect(_brotli(body), body, limits, cut)
         case "zstd":
-            return _zstd(body, limits, cut) if body.startswith(b"\x28\xb5\x2f\xfd") else body
+            return _collect(_zstd(body, limits), body, limits, cut) if body.startswith(ZSTD_MAGIC) else body
     raise BodyError("bad_content_encoding", f"unknown content coding {coding[:40]!r}")
 
 
-class _Budget:
-    """Collects decoded pieces and refuses the one that breaks a limit."""
-
-    def __init__(self, coded: int, limits: Limits) -> None:
-        self._most = min(limits.payload_bytes, max(limits.ratio_free_bytes, int(coded * limits.ratio)))
-        self._coded = coded
-        self._size = 0
-        self._parts: list[bytes] = []
-
-    def add(self, piece: bytes) -> None:
-        self._size += len(piece)
-        if self._size > self._most:
-            raise BodyError(
-                "decompression_bomb", f"{self._coded} coded bytes make more than {self._most} decoded bytes"
-            )
-        self._parts.append(piece)
-
-    def joined(self) -> bytes:
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-
-
-def _inflate(body: bytes, formats: tuple[int, ...], limits: Limits, cut: bool) -> bytes:
-    for wbits in formats:
-        budget = _Budget(len(body), limits)
-        decoder = zlib.decompressobj(wbits=wbits)
-        data = body
-        try:
-            while data and not decoder.eof:
-                budget.add(decoder.decompress(data, 1 << 20))
-                data = decoder.unconsumed_tail
-            budget.add(decoder.flush())
-        except zlib.error as error:
-            if wbits == formats[-1] and not (cut and budget.joined()):
-                raise BodyError("bad_content_encoding", str(error)) from error
-            if not budget.joined():
-                continue
-        if not decoder.eof and not cut:
-            raise BodyError("bad_content_encoding", "the coded body ends early")
-        return budget.joined()
-    raise AssertionError("unreachable: the last format raises or returns")
+def _collect(pieces: Iterator[bytes], body: bytes, limits: Limits, cut: bool) -> bytes:
+    """Joins decoded pieces until one breaks a limit. A codec's error is whatever `pieces` raises."""
+    most = min(limits.payload_bytes, max(limits.ratio_free_bytes, int(len(body) * limits.ratio)))
+    parts: list[bytes] = []
+    size = 0
+    try:
+        for piece in pieces:
+            size += len(piece)
+            if size > most:
+                detail = f"{len(body)} coded bytes make more than {most} decoded bytes"
+                raise BodyError("decompression_bomb", detail)
+            parts.append(piece)
+    except BodyError:
+        raise
+    except Exception as error:  # zlib's, brotli's and zstd's own classes
+        if not (cut and size):
+            raise BodyError("bad_content_encoding", str(error)) from error
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _brotli(body: bytes, limits: Limits, cut: bool) -> bytes:
+def _inflate(body: bytes, wbits: int) -> Iterator[bytes]:
+    decoder = zlib.decompressobj(wbits=wbits)
+    data = body
+    while data and not decoder.eof:
+        yield decoder.decompress(data, _PIECE)
+        data = decoder.unconsumed_tail
+    yield decoder.flush()
+    if not decoder.eof:
+        raise EOFError("the coded body ends early")
+
+
+def _brotli(body: bytes) -> Iterator[bytes]:
     import brotli
 
-    budget = _Budget(len(body), limits)
     decoder = brotli.Decompressor()
-    try:
-        # The limit is per call; an empty call asks for what the decoder still holds.
-        data = body
-        while not decoder.is_finished():
-            piece = decoder.process(data, output_buffer_limit=1 << 20)
-            data = b""
-            budget.add(piece)
-            if not piece and decoder.can_accept_more_data():
-                break
-    except brotli.error as error:
-        if not (cut and budget.joined()):
-            raise BodyError("bad_content_encoding", f"brotli: {error}") from error
-        return budget.joined()
-    if not decoder.is_finished() and not cut:
-        raise BodyError("bad_content_encoding", "the coded body ends early")
-    return budget.joined()
+    yield decoder.process(body, output_buffer_limit=_PIECE)
+    while not decoder.is_finished() and not decoder.can_accept_more_data():
+        yield decoder.process(b"", output_buffer_limit=_PIECE)
+    if not decoder.is_finished():
+        raise EOFError("the coded body ends early")
 
 
-def _zstd(body: bytes, limits: Limits, cut: bool) -> bytes:
+def _zstd(body: bytes, limits: Limits) -> Iterator[bytes]:
     import zstandard
 
-    budget = _Budget(len(body), limits)
-    reader = zstandard.ZstdDecompressor(max_window_size=limits.payload_bytes).stream_reader(
-        body, read_across_frames=True
-    )
-    try:
-        while piece := reader.read(_FEED):
-            budget.add(piece)
-    except zstandard.ZstdError as error:
-        if not (cut and budget.joined()):
-            raise BodyError("bad_content_encoding", f"zstd: {error}") from error
-    return budget.joined()
+    decoder = zstandard.ZstdDecompressor(max_window_size=limits.payload_bytes)
+    with decoder.stream_reader(body, read_across_frames=True) as reader:
+        while piece := reader.read(_PIECE):
+            yield piece

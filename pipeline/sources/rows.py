@@ -13,10 +13,11 @@ MAX_BYTES: Final = 8 << 20
 
 
 def content_id(url: str | None, payload: bytes) -> str:
-    """The id of a record that has none: xxh3-128 (32 hexadecimal digits) of its URL, a zero byte, its payload.
+    """The id of a record that has none: xxh3-128 (32 hexadecimal digits) of its URL, a zero byte, its
+    payload.
 
-    The payload is the text as UTF-8, the undecoded body of a page, or the raw line of a line that gave neither:
-    nothing that depends on where the record stood.
+    The payload is the text as UTF-8, the undecoded body of a page, or the raw line of a line that gave
+    neither: nothing that depends on where the record stood.
     """
     import xxhash
 

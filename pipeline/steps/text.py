@@ -13,9 +13,6 @@ import xxhash
 
 from ...filters import expressions
 from ...filters.text import signals
-from ...filters.text.extraction import extract
-from ...filters.text.language import LanguageIdentifier
-from ...filters.text.url import UrlFilter
 from ..operator import Operator, Output
 
 # What extraction leaves in `meta`, and under which name.
@@ -29,7 +26,9 @@ class Extract(Operator):
     """
 
     def __init__(self, step: str, method: str) -> None:
-        self._step, self._method = step, method
+        from ...filters.text.extraction import extract
+
+        self._step, self._method, self._extract_batch = step, method, extract
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
         pages = pc.is_valid(batch.column("payload"))
@@ -76,6 +75,8 @@ class Language(Operator):
     def __init__(
         self, step: str, keep: Sequence[str], min_score: float, model: str | None, options: Mapping[str, Any]
     ) -> None:
+        from ...filters.text.language import LanguageIdentifier
+
         self._step, self._keep, self._least = step, pa.array(list(keep), pa.string()), min_score
         self._identifier = LanguageIdentifier(**({"model": model} if model else {}), **options)
 
@@ -102,6 +103,8 @@ class Url(Operator):
     """Drops records whose address is on a list."""
 
     def __init__(self, step: str, arguments: Mapping[str, Any]) -> None:
+        from ...filters.text.url import UrlFilter
+
         self._step, self._filter = step, UrlFilter(**arguments)
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import hashlib
 import json
 import random
 from collections import defaultdict
@@ -17,9 +18,9 @@ from datasketch import MinHash, MinHashLSH
 from datasketch.lsh import _optimal_param
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from thresher.filters.dedup.minhash import MinHashScheme, band_keys, shingle_hashes, signatures
+from thresher.filters.dedup.minhash import VERSION, MinHashScheme, band_keys, shingle_hashes, signatures
 from thresher.filters.dedup.permutations import optimal_bands, permutations
-from thresher.filters.text.words import split_words
+from thresher.filters.text.words import WORDS_VERSION, split_words
 
 SCHEME = MinHashScheme(bands=14, rows=8)
 EXACT = MinHashScheme(bands=6, rows=4, ngram=3, words="whitespace", hash="datasketch")
@@ -289,6 +290,18 @@ def test_every_field_of_a_scheme_enters_its_digest() -> None:
 def test_a_scheme_that_makes_no_sense_is_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         dataclasses.replace(SCHEME, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("unit", "digest"), [("words", "b0aad7aed6e9caa9"), ("characters", "866235b653477af1")]
+)
+def test_keys_change_only_together_with_a_version(unit: str, digest: str) -> None:
+    # Where this fails because keys are meant to change, minhash.VERSION (or words.WORDS_VERSION) goes up too.
+    alphabet = " ".join("abcdefghijklmnopqrstuvwxyz")
+    documents = ["The quick brown fox jumps over the lazy dog.", "你好，世界", None, "", "short", alphabet]
+    keys = band_keys(pa.array(documents), dataclasses.replace(SCHEME, unit=unit)).flatten().to_numpy()
+    assert (VERSION, WORDS_VERSION) == (1, 1)
+    assert hashlib.sha256(keys.astype("<u8").tobytes()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize(("threshold", "num_perm"), [(-0.1, 112), (1.1, 112), (0.5, 1)])

@@ -1,0 +1,96 @@
+"""Pages whose markup would cost a parser time or memory out of proportion to its size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from resiliparse.parse.html import HTMLTree
+
+# Chromium's parser stops nesting there (`kMaximumHTMLParserDOMTreeDepth` in its html_construction_site.cc).
+MAX_DEPTH: Final = 512
+# The rest are ours, from measurements of resiliparse 2.0: see each check.
+MAX_TAGS: Final = 150_000
+MAX_ATTRIBUTES: Final = 20_000
+MAX_REOPENED: Final = 2_000_000
+
+# Pages with fewer tags cannot cost more than a few hundredths of a second, so they are not looked at closely.
+_FEW_TAGS: Final = 2_000
+_LONG_TAG: Final = 20_000  # characters
+_TAG: Final = re.compile(r"<[a-zA-Z]")
+
+_TOO_DEEP: Final = "*>" * (MAX_DEPTH - 1) + "*"
+# The elements that a parser opens again in every block until they are closed (HTML Standard, section 13.2.4.3,
+# "list of active formatting elements"; `a` and `nobr` close themselves).
+_FORMATTING: Final = re.compile(
+    r"<(/?)(b|big|code|em|font|i|s|small|strike|strong|tt|u)(?=[\s/>])[^>]*>", re.IGNORECASE
+)
+_QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
+
+
+class PageTooLarge(Exception):
+    """The page is refused; `reason` is `too_deep` or `too_large`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def check_markup(html: str) -> int:
+    """How many tags (or other `<`) a page has. Raises PageTooLarge, before anything is parsed.
+
+    `too_large`: more than MAX_TAGS tags, or long tags with more than MAX_ATTRIBUTES attributes (each is compared
+    with all before it: 100,000 take 15 seconds). `too_deep`: unclosed formatting elements that a parser would open
+    again more than MAX_REOPENED times (10,000 unlike `font` and `p` elements make 10 million nodes).
+    """
+    tags = html.count("<")
+    if tags > MAX_TAGS:
+        raise PageTooLarge("too_large")
+    if sum(map(_attributes, _long_parts(html))) > MAX_ATTRIBUTES:
+        raise PageTooLarge("too_large")
+    if tags > _FEW_TAGS and _most_open(html) * tags > MAX_REOPENED:
+        raise PageTooLarge("too_deep")
+    return tags
+
+
+def check_tree(tree: HTMLTree, tags: int) -> None:
+    """Raises PageTooLarge("too_deep") if elements nest deeper than MAX_DEPTH.
+
+    Extraction takes time that grows with the square of the depth: 10,000 nested `div` take a second.
+    """
+    if tags > _FEW_TAGS and tree.document is not None and tree.document.query_selector(_TOO_DEEP) is not None:
+        raise PageTooLarge("too_deep")
+
+
+def _long_parts(html: str) -> Iterator[str]:
+    """The stretches of at least _LONG_TAG characters without a `>`, found without reading the others."""
+    at = 0
+    while at + _LONG_TAG < len(html):
+        close = html.rfind(">", at, at + _LONG_TAG)
+        if close < 0:
+            close = html.find(">", at + _LONG_TAG)
+            close = len(html) if close < 0 else close
+            yield html[at:close]
+        at = close + 1
+
+
+def _attributes(part: str) -> int:
+    """About how many attributes the tag has that begins in a part: words outside quotes."""
+    tag = _TAG.search(part)
+    return len(_QUOTED.sub(" ", part[tag.start() :]).split(None, MAX_ATTRIBUTES)) if tag else 0
+
+
+def _most_open(html: str) -> int:
+    """The most formatting elements that are open at once; of identical ones a parser reopens three."""
+    open_now = most = 0
+    kinds: set[str] = set()
+    for match in _FORMATTING.finditer(html):
+        if match[1]:
+            open_now = max(0, open_now - 1)
+        else:
+            open_now += 1
+            most = max(most, open_now)
+            kinds.add(match[0])
+    return min(most, 3 * len(kinds))

@@ -1,0 +1,92 @@
+"""Trains a classifier on files of good and of other documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class NotTrainableError(Exception):
+    """The data or the parameters make no model; the message says why."""
+
+
+def train_fasttext(
+    positives: Sequence[str],
+    negatives: Sequence[str],
+    out: Path,
+    *,
+    label: str,
+    seed: int,
+    text: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Trains a fastText classifier and returns where it is and how good it is on documents held out.
+
+    `positives`, `negatives`: paths and globs of JSON Lines, Parquet or WET files, whose column `text` (or the
+    one named) is learned. `parameters`: those of scorers.training.FastTextTrainer.
+    Raises NotTrainableError, AssetError where the package that trains is missing, SourceError where a path
+    matches nothing.
+    """
+    from ..scorers import training
+
+    sources = {label: positives, f"not_{label}": negatives}
+    columns = {"text": text} if text else {}
+    try:
+        trained = training.train_fasttext(
+            _texts(positives, columns),
+            _texts(negatives, columns),
+            out,
+            label=label,
+            other=f"not_{label}",
+            seed=seed,
+            trainer=training.FastTextTrainer(**(parameters or {})),
+            sources=sources,
+        )
+    except (ValueError, training.TrainingError) as error:
+        raise NotTrainableError(str(error)) from error
+    metrics = trained.metrics.get(label)
+    return {
+        "model": trained.model.path,
+        "sha256": trained.model.sha256,
+        "card": str(trained.card),
+        "documents": dict(trained.documents),
+        "held_out": dict(trained.held_out),
+        "skipped": trained.skipped,
+        "label": label,
+        "precision": metrics.precision if metrics else None,
+        "recall": metrics.recall if metrics else None,
+        "auc": metrics.auc if metrics else None,
+    }
+
+
+def _texts(paths: Sequence[str], columns: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+    from ..pipeline.sources.containers import ContainerCounts
+    from ..pipeline.sources.files import expand, guess_format
+    from ..pipeline.sources.reader import read
+    from ..pipeline.sources.split import plan_splits
+
+    for path in paths:
+        for file in expand(path):
+            for split in plan_splits(file, guess_format(file.path), columns):
+                yield from read(split, ContainerCounts())
+
+
+def told(answer: Mapping[str, Any]) -> str:
+    """The answer as lines of text, with the step that uses the model."""
+    figures = [(name, answer[name]) for name in ("precision", "recall", "auc")]
+    measured = ", ".join(f"{name} {value:.3f}" for name, value in figures if value is not None)
+    learned = ", ".join(f"{count:,} {label}" for label, count in answer["documents"].items())
+    skipped = f"; {answer['skipped']:,} records without text were left out" if answer["skipped"] else ""
+    return "\n".join(
+        [
+            f"{answer['model']}: learned from {learned}{skipped}",
+            f"on {sum(answer['held_out'].values()):,} documents held out: {measured or 'not measured'}",
+            f"its card is {answer['card']}; use it in a job as",
+            f"  - score: {{fasttext: {{model: {answer['model']}, label: {answer['label']}}}}}",
+            "    as: quality",
+        ]
+    )

@@ -1,0 +1,86 @@
+"""Splits: the parts of an input file that one ingest task reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any, Final
+
+from .compression import compression_of
+from .files import SourceFile, open_file
+from .parquet import row_group_sizes
+from .warc import is_cut_by_record
+
+TARGET_BYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True)
+class Split:
+    """A range of one file, as plain data.
+
+    `start` and `stop` are bytes for JSON Lines and WARC, row groups for Parquet; `stop` None means the end. A
+    record belongs to the split in which its first byte lies (WARC: the first byte of its gzip member), so any
+    cutting of a file gives each record once. The split that starts at 0 accounts for the file.
+    """
+
+    path: str
+    format: str  # warc | wet | jsonl | parquet
+    start: int = 0
+    stop: int | None = None
+    size: int = 0  # bytes that it reads, for planning and progress
+    columns: Mapping[str, str] = field(default_factory=dict)  # our column -> the input's
+    limit: int | None = None  # read no more than this many records
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` turns back into an equal split."""
+        return asdict(self) | {"columns": dict(self.columns)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Split:
+        """The split that `to_json` wrote."""
+        return cls(**value)
+
+
+def plan_splits(
+    file: SourceFile, format: str, columns: Mapping[str, str], target_bytes: int = TARGET_BYTES
+) -> list[Split]:
+    """Cuts a file into splits of about `target_bytes`, where its format allows.
+
+    Uncompressed JSON Lines and WARC files of one gzip member per record are cut at byte ranges, Parquet
+    between row groups (a footer that cannot be read makes one split, whose reader reports it); any other file
+    is one split. The result depends on the file and `target_bytes` alone. Raises OSError if the file cannot
+    be opened.
+    """
+    if format == "parquet":
+        cuts, sizes = _row_group_cuts(file, target_bytes)
+    elif file.size > target_bytes and _can_be_cut(file, format):
+        count = -(-file.size // target_bytes)
+        cuts = [file.size * index // count for index in range(count)] + [file.size]
+        sizes = [stop - start for start, stop in pairwise(cuts)]
+    else:
+        cuts, sizes = [0, 0], [file.size]
+    last = len(sizes) - 1
+    return [
+        Split(file.path, format, cuts[i], cuts[i + 1] if i < last else None, sizes[i], dict(columns))
+        for i in range(len(sizes))
+    ]
+
+
+def _can_be_cut(file: SourceFile, format: str) -> bool:
+    with open_file(file.path) as opened:
+        compression = compression_of(opened.read(4))
+        if format == "jsonl":
+            return compression == "plain"
+        return compression == "gzip" and is_cut_by_record(opened)
+
+
+def _row_group_cuts(file: SourceFile, target_bytes: int) -> tuple[list[int], list[int]]:
+    groups = row_group_sizes(file.path)
+    cuts, sizes = [0], [0]
+    for index, size in enumerate(groups):
+        if sizes[-1] and sizes[-1] + size > target_bytes:
+            cuts.append(index)
+            sizes.append(0)
+        sizes[-1] += size
+    return [*cuts, len(groups)], sizes

@@ -1,0 +1,67 @@
+"""The page beside a trained model that says what it was made from and how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .training import Trained
+
+
+def model_card(trained: Trained, parameters: Mapping[str, Any], sources: Mapping[str, Iterable[str]]) -> str:
+    """The card in Markdown. It holds no time, so that the same training gives the same card."""
+    labels = list(trained.documents)
+    lines = [
+        f"# {Path(trained.model.path).name}",
+        "",
+        f"A fastText classifier of {len(labels)} labels: {', '.join(labels)}.",
+        "",
+        "## Data",
+        "",
+        "| label | trained on | held out | from |",
+        "|---|---|---|---|",
+    ]
+    for label in labels:
+        origin = ", ".join(sources.get(label, ())) or "not recorded"
+        lines.append(
+            f"| {label} | {trained.documents[label]} | {trained.held_out[label]} | {_cell(origin)} |"
+        )
+    lines += [
+        "",
+        f"{trained.skipped} records had no text and were left out. SHA-256 of the training text: "
+        f"`{trained.data_sha256}`.",
+        "",
+        "## Parameters",
+        "",
+        "| parameter | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in parameters.items() if name != "licence"),
+        "",
+        "## Quality on the held-out documents",
+        "",
+        *_quality(trained),
+        "",
+        "## File and licence",
+        "",
+        f"SHA-256: `{trained.model.sha256}`. Licence: {trained.model.licence}. A model can repeat what it "
+        "was trained on: the licence of the data binds whoever passes the model on.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _quality(trained: Trained) -> list[str]:
+    if not trained.metrics:
+        return ["Nothing was held out, so nothing is known of it."]
+    rows = ["| label | documents | precision | recall | F1 | AUC |", "|---|---|---|---|---|---|"]
+    for label, found in trained.metrics.items():
+        figures = (found.precision, found.recall, found.f1, found.auc)
+        shown = " | ".join("–" if figure is None else f"{figure:.4f}" for figure in figures)
+        rows.append(f"| {label} | {found.documents} | {shown} |")
+    return rows
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

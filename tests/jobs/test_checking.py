@@ -1,0 +1,202 @@
+"""What is well-formed and still wrong: names, parameters, columns and files that do not exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from thresher.jobs.checking import check
+from thresher.jobs.loading import load
+from thresher.jobs.problems import JobFileError
+
+SCORER = """\
+import pyarrow as pa
+from thresher.schemas.contracts import Scorer
+
+class Taste(Scorer):
+    version = 1
+    inputs = ("text",)
+    def __init__(self, names=("taste",)):
+        self._names = names
+    @property
+    def outputs(self):
+        return {name: pa.float32() for name in self._names}
+    def score(self, batch):
+        return {name: pa.array([0.5] * len(batch), pa.float32()) for name in self._names}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "docs.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "page.warc.gz").write_bytes(b"")
+    (tmp_path / "tasting.py").write_text(SCORER)
+    (tmp_path / "hq.bin").write_bytes((793712314).to_bytes(4, "little"))
+    (tmp_path / "lists" / "adult").mkdir(parents=True)
+    (tmp_path / "lists" / "adult" / "domains").write_text("example.com\n")
+    return tmp_path
+
+
+def problems(folder: Path, steps: list[Any], allow_code: bool = False, **more: Any) -> list[str]:
+    """The problems of a job with these steps, each as `place: message`."""
+    value = {
+        "name": "a",
+        "input": str(folder / "docs.jsonl"),
+        "steps": steps,
+        "output": {"path": str(folder / "out")},
+    }
+    value = {**value, "run": {"directory": str(folder)}, **more}
+    try:
+        load(value, allow_code=allow_code)
+    except JobFileError as error:
+        return [problem.told("job").removeprefix("job: ") for problem in error.problems]
+    return []
+
+
+def test_a_job_that_uses_everything_rightly_has_no_problem(folder: Path) -> None:
+    steps = [
+        {"url": {"lists": str(folder / "lists"), "categories": ["adult"]}},
+        {"extract": "trafilatura"},
+        {"language": {"keep": ["en"]}},
+        {"filter": {"gopher_quality": {"min_words": 60, "words": "unicode"}}},
+        {"rule": "word_count < 100000 and lang_score > 0.5"},
+        {"score": {"fasttext": {"model": "hq.bin", "label": "hq"}}, "as": "quality"},
+        {"score": {"tasting:Taste": {"names": ["sweet", "sour"]}}, "as": "taste"},
+        {"dedup": {"minhash": {"keep": {"best": "taste_sour"}}}},
+        {"dedup": {"exact": {"on": "url"}}},
+        {"select": {"top": 0.5, "by": "quality", "within": "lang"}},
+    ]
+    inputs = [{"path": str(folder / "page.warc.gz")}, {"path": str(folder / "docs.jsonl")}]
+    assert problems(folder, steps, allow_code=True, input=inputs) == []
+
+
+MISTAKES: list[tuple[Any, str]] = [
+    (
+        {"filter": "gopher_qualty"},
+        'steps[0].filter: unknown rule set "gopher_qualty"; did you mean "gopher_quality"?',
+    ),
+    (
+        {"filter": {"gopher_quality": {"min_wrods": 1}}},
+        'steps[0].filter.gopher_quality.min_wrods: unknown parameter "min_wrods"; did you mean "min_words"?',
+    ),
+    (
+        {"filter": {"gopher_quality": {"min_words": "60"}}},
+        'steps[0].filter.gopher_quality.min_words: "60" is not a whole number',
+    ),
+    (
+        {"filter": {"gopher_quality": {"words": "spacy"}}},
+        'steps[0].filter.gopher_quality.words: "spacy" is not one of whitespace, unicode',
+    ),
+    ({"rule": "word_cuont < 5"}, 'steps[0].rule: unknown column "word_cuont"; did you mean "word_count"?'),
+    ({"rule": "word_count <"}, "steps[0].rule:"),
+    ({"rule": "__import__('os').system('ls')"}, "steps[0].rule:"),
+    (
+        {"rule": "lang == 'en'"},
+        'steps[0].rule: unknown column "lang"; a language step before this one makes it',
+    ),
+    ({"select": {"top": 0.1, "by": "quality"}}, 'steps[0].select.by: unknown column "quality"'),
+    ({"select": {"top": 0.1, "by": "url"}}, 'steps[0].select.by: "url" is text; records are ranked by'),
+    ({"dedup": {"minhash": {"on": "body"}}}, 'steps[0].dedup.minhash.on: unknown column "body"'),
+    ({"dedup": {"exact": {"keep": {"best": "x"}}}}, 'steps[0].dedup.exact.keep: unknown column "x"'),
+    ({"score": {"fasttext": {"model": "nope.bin", "label": "hq"}}}, "steps[0].score.fasttext.model:"),
+    (
+        {"score": {"tasting:Taste": {}}},
+        "steps[0].score.tasting:Taste: tasting:Taste is code of your own; allow it",
+    ),
+    ({"score": {"fastext": {}}}, "steps[0].score.fastext: unknown scorer"),
+    ({"language": {"keep": ["en"], "model": "nope.bin"}}, "steps[0].language.model:"),
+    ({"url": {"lists": "nowhere"}}, "steps[0].url.lists: no such folder:"),
+    ({"extract": "resiliparse"}, "steps[0]: nothing to extract: no input is WARC or maps a column html"),
+    ({"limit": 5, "on": "ray"}, "steps[0].on: this version of thresher has no engine ray; write local"),
+]
+
+
+@pytest.mark.parametrize(("step", "told"), MISTAKES)
+def test_each_thing_that_is_not_there_is_told(folder: Path, step: Any, told: str) -> None:
+    found = problems(folder, [step])
+    assert any(line.startswith(told) for line in found), found
+
+
+def test_structural_and_semantic_errors_come_together(folder: Path) -> None:
+    found = problems(folder, [{"limit": 0}, {"filter": "gopher_qualty"}], input=str(folder / "docs.jsnl"))
+    assert len(found) == 3
+    assert any("no file matches" in line and "docs.jsonl" in line for line in found)
+
+
+def test_columns_are_not_judged_after_a_step_that_could_not_be_read(folder: Path) -> None:
+    assert problems(folder, [{"scoer": {}}, {"select": {"top": 0.1, "by": "quality"}}]) == [
+        'steps[0].scoer: unknown verb "scoer"; did you mean "score"?'
+    ]
+
+
+def test_a_score_column_exists_from_its_step_on(folder: Path) -> None:
+    score = {"score": {"fasttext": {"model": "hq.bin", "label": "hq"}}, "as": "quality"}
+    rule = {"rule": "quality > 0.5"}
+    assert problems(folder, [score, rule]) == []
+    (found,) = problems(folder, [rule, score])
+    assert found.startswith('steps[0].rule: unknown column "quality"')
+
+
+def test_two_scores_cannot_share_a_column(folder: Path) -> None:
+    score = {"score": {"fasttext": {"model": "hq.bin", "label": "hq"}}, "as": "quality"}
+    assert problems(folder, [score, score]) == [
+        'steps[1].as: there is a column "quality" already; name another'
+    ]
+    assert problems(folder, [score | {"as": "text"}]) == [
+        'steps[0].as: there is a column "text" already; name another'
+    ]
+
+
+def test_pages_need_a_step_that_extracts_before_any_that_reads_text(folder: Path) -> None:
+    warc = {"path": str(folder / "page.warc.gz")}
+    assert "add extract: resiliparse" in problems(folder, [], input=[warc])[0]
+    assert problems(folder, [{"filter": "c4"}, {"extract": "resiliparse"}], input=[warc]) == [
+        "steps[0]: filter reads text, which only exists after extract"
+    ]
+    assert problems(folder, [{"extract": "resiliparse"}, {"extract": "resiliparse"}], input=[warc]) == [
+        "steps[1]: text is extracted already; a job has one extract step"
+    ]
+    html = {"path": str(folder / "docs.jsonl"), "columns": {"html": "body"}}
+    assert problems(folder, [{"extract": "resiliparse"}], input=[html]) == []
+
+
+def test_an_output_inside_the_input_is_refused(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "docs.jsonl").write_text("")
+    assert "which a run replaces" in problems(folder, [], input=str(folder / "out" / "docs.jsonl"))[0]
+    (folder / "a.parquet").write_bytes(b"")
+    found = problems(folder, [], input=str(folder / "**" / "*.parquet"))
+    assert "a second run reads the first" in found[0]
+
+
+def test_a_name_without_a_known_format_is_told(folder: Path) -> None:
+    (folder / "docs.data").write_text("")
+    assert "format" in problems(folder, [], input=str(folder / "docs.data"))[0]
+    assert problems(folder, [], input={"path": str(folder / "docs.data"), "format": "jsonl"}) == []
+
+
+def test_a_category_that_is_not_among_the_lists_is_told(folder: Path) -> None:
+    step = {"url": {"lists": str(folder / "lists"), "categories": ["adlut"]}}
+    assert problems(folder, [step]) == [
+        'steps[0].url.categories[0]: unknown category "adlut"; did you mean "adult"?'
+    ]
+
+
+def test_a_scorer_with_wrong_arguments_is_told(folder: Path) -> None:
+    found = problems(folder, [{"score": {"tasting:Taste": {"nams": ["a"]}}}], allow_code=True)
+    assert "nams" in found[0]
+
+
+def test_check_gives_problems_without_lines(folder: Path) -> None:
+    value = {"name": "a", "input": "nowhere.jsonl", "output": {"path": str(folder / "out")}}
+    (problem,) = check(load(value, check=False))
+    assert (problem.path, problem.line) == (("input", 0, "path"), None)
+
+
+def test_lines_are_attached_to_what_check_finds(folder: Path) -> None:
+    steps = "steps:\n  - filter:\n      gopher_quality:\n        min_wrods: 3\n"
+    job = folder / "job.yaml"
+    job.write_text(f"name: a\ninput: docs.jsonl\n{steps}output: {{path: out}}\n")
+    with pytest.raises(JobFileError, match=r"job\.yaml:6: steps\[0\]\.filter\.gopher_quality\.min_wrods"):
+        load(job)
