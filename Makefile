@@ -18,7 +18,8 @@ setup: .venv/ready
 
 demo: setup
 	$(BIN)/python docs/demo/collect.py demo-run/input
-	$(BIN)/thresher run docs/demo/text.yaml
+	cp docs/demo/text.yaml demo-run/job.yaml
+	$(BIN)/thresher run demo-run/job.yaml
 
 test: setup
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile

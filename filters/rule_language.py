@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from ..schemas.rules import Parameter
 from . import arrow_operations as op
 
-
 MAX_DEPTH: Final = 100  # parentheses, signs and operators within each other
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .problems import JobFileError
+from .progress import counted
 
 
 def explain(error: Exception) -> tuple[int | None, str]:
@@ -54,7 +55,7 @@ def _explain_run(error: Exception) -> tuple[int | None, str]:
 def tell_failed(failures: Mapping[int, str]) -> str:
     """The parts that were given up, by name, and what to do about them."""
     parts = "\n".join(f"  part {part}: {reason}" for part, reason in sorted(failures.items()))
-    count = f"{len(failures)} part{'' if len(failures) == 1 else 's'}"
+    count = counted(len(failures), "part")
     return (
         f"{count} could not be processed\n{parts}\n"
         "run again to try once more; run.max_failed_parts says how many may be missing"

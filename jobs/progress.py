@@ -46,9 +46,14 @@ class Tally:
 
     def told(self, now: float) -> str:
         """One line of all of it."""
-        figures = [f"{self.done}/{self.tasks} tasks", f"{self.records_in:,} records"]
+        figures = [f"{self.done}/{self.tasks} tasks", counted(self.records_in, "record")]
         figures += [part for part in (self.kept(), self.rate(now), self.eta(now)) if part]
         return f"{self.name}: {', '.join(figures)}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 task`, `1,000 tasks`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def duration(seconds: float) -> str:
@@ -133,7 +138,7 @@ class PlainLines(Tallies):
 
     def _started(self, tally: Tally) -> None:
         before = f", {tally.done} done before" if tally.done else ""
-        self._write(f"{tally.name}: {tally.tasks} tasks{before}, {size(tally.bytes)} to read")
+        self._write(f"{tally.name}: {counted(tally.tasks, 'task')}{before}, {size(tally.bytes)} to read")
 
     def _moved(self, tally: Tally) -> None:
         if self._clock() - self._last >= _SECONDS_BETWEEN_LINES:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .progress import duration, size
+from .progress import counted, duration, size
 
 
 def share(part: int, whole: int) -> str:
@@ -66,9 +66,8 @@ def _summary(totals: Mapping[str, Any]) -> Iterator[str]:
 
 def closing(totals: Mapping[str, Any], shards: list[Mapping[str, Any]], output: str, seconds: float) -> str:
     """The last sentence of a run: how much, how long, where."""
-    records, count = totals["written"], sum(shard["bytes"] for shard in shards)
-    named = "shard" if len(shards) == 1 else "shards"
-    return f"{records:,} records in {len(shards)} {named} ({size(count)}) in {output}, {duration(seconds)}"
+    records, bytes_ = counted(totals["written"], "record"), size(sum(shard["bytes"] for shard in shards))
+    return f"{records} in {counted(len(shards), 'shard')} ({bytes_}) in {output}, {duration(seconds)}"
 
 
 def write_report(manifest: Mapping[str, Any], path: str | Path) -> None:

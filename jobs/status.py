@@ -6,7 +6,7 @@ from typing import Any
 
 from . import work
 from .places import Run
-from .progress import size
+from .progress import counted, size
 from .running import read_manifest
 
 
@@ -49,9 +49,8 @@ def told(answer: dict[str, Any]) -> str:
     for stage in answer["stages"]:
         records = f"{stage['records_in']:,} records in, {stage['records_out']:,} out"
         mark = "done" if stage["finished"] else "open"
-        lines.append(
-            f"  {mark}  {stage['stage']}: {stage['parts']:,} parts, {records}, {size(stage['bytes'])}"
-        )
+        parts, bytes_ = counted(stage["parts"], "part"), size(stage["bytes"])
+        lines.append(f"  {mark}  {stage['stage']}: {parts}, {records}, {bytes_}")
     totals = answer.get("totals")
     if totals:
         lines.append(f"  {totals['in']:,} in, {totals['kept']:,} kept, {totals['written']:,} written")

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 
+from .compilation import CorpusStep, DedupPlan
 from .driver import Driver, layer_of, partitions_for
 from .operator import build
-from .planner import CorpusStep, DedupPlan
 from .stage import Input, Layer, OperatorRef, Parts
 from .steps.dedup import (
     ByRoot,

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
-import yaml
 
 from ..schemas.job import Job
+from ..schemas.plain_yaml import write_yaml
 from ..schemas.records import CONTAINERS
 from .driver import Driver, layer_of, partitions_for
 from .planner import Plan
@@ -185,7 +185,7 @@ class OutputDirectory:
             stream = committed.streams["rows"]
             self._place(Path(stream.path), Path("ledger") / f"part-{committed.task:05d}.parquet")
         self._write_containers(containers)
-        self._write("job.yaml", yaml.safe_dump(_portable(job), sort_keys=False, allow_unicode=True).encode())
+        self._write("job.yaml", write_yaml(_portable(job)).encode())
         manifest = {"name": job.name, "shards": [asdict(shard) for shard in written], "totals": totals}
         self._write("manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
         return written

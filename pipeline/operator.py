@@ -76,6 +76,7 @@ class Operator(ABC):
     """
 
     version: ClassVar[int] = 1
+    kernels: ClassVar[tuple[str, ...]] = ()  # modules that are slow to import: engines may do it once for all
 
     def open(self) -> None:
         """Loads what it needs; called once per worker."""

@@ -2,66 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..filters import expressions
-from ..filters.dedup.minhash import MinHashScheme
-from ..filters.text.rule_sets import RULE_SETS
 from ..filters.text.signals import SIGNALS
-from ..schemas import verbs
 from ..schemas.job import Job
 from ..schemas.records import TEXT
-from ..schemas.steps import Step
-from .selectors.limit import LimitSelector
-from .selectors.top import UNIT_COLUMNS, TopSelector
+from .compilation import CorpusStep, MapStep, compile_step
+from .operator import resolve
 from .stage import OperatorRef
-from .steps.dedup import Keys
-from .steps.scoring import Score
-from .steps.text import Extract, Language, Rules, Sample, Signals, Url
+from .steps.text import Signals
 
 BASE = ("id", "url", "source", "date", "meta", "text")
-
-
-@dataclass
-class MapStep:
-    """A step that looks at one record at a time."""
-
-    name: str
-    operator: OperatorRef
-    reads: frozenset[str] = frozenset()
-    adds: tuple[str, ...] = ()
-    edits_text: bool = False
-
-
-@dataclass
-class CorpusStep:
-    """A step that needs every record that survived so far; its keys are computed in the pass before."""
-
-    name: str
-    reads: frozenset[str]
-    dedup: DedupPlan | None = None
-    selector: OperatorRef | None = None
-    keys: MapStep | None = None
-
-    @property
-    def adds(self) -> tuple[str, ...]:
-        """The columns that the pass before computes for this step alone."""
-        return self.keys.adds if self.keys else ()
-
-
-@dataclass(frozen=True)
-class DedupPlan:
-    """Names of the columns and choices of one dedup step."""
-
-    keys: str
-    low: str | None
-    length: str
-    hash: str
-    kind: str
-    best: str | None
-    keys_per_record: int
 
 
 @dataclass
@@ -90,13 +43,20 @@ class Plan:
     output: tuple[str, ...]
     scores: tuple[str, ...]
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The modules that the operators of the job compile or load."""
+        classes: list[Any] = [resolve(ref) for phase in self.phases for ref in phase.operators]
+        named = (name for operator in classes for name in operator.kernels)
+        return tuple(dict.fromkeys(named))
+
 
 def plan(job: Job, allow_code: bool = False) -> Plan:
     """The phases of a job that `check` has accepted."""
     phases = [Phase()]
     scores: list[str] = []
     for number, step in enumerate(job.steps):
-        compiled = _compile(step, number, job, allow_code)
+        compiled = compile_step(step, number, job, allow_code)
         if isinstance(compiled, CorpusStep):
             phases[-1].corpus.append(compiled)
             continue
@@ -165,124 +125,6 @@ def _add_signals(phase: Phase, names: list[str], needed: set[str]) -> set[str]:
     phase.operators.append(OperatorRef.of(Signals, stream=stream, names=names))
     needed.add("text")
     return set(names)
-
-
-def _compile(step: Step, number: int, job: Job, allow_code: bool) -> MapStep | CorpusStep:
-    name, options, seed = step.name, step.options, job.run.seed
-    match step.kind:
-        case "extract":
-            operator = OperatorRef.of(Extract, step=name, method=options.with_)
-            return MapStep(name, operator, frozenset({"url", "meta"}), ("text", "meta"), edits_text=True)
-        case "language":
-            more = {} if options.max_chars is None else {"max_chars": options.max_chars}
-            operator = OperatorRef.of(
-                Language,
-                step=name,
-                keep=options.keep,
-                min_score=options.min_score,
-                model=options.model,
-                options=more,
-            )
-            return MapStep(name, operator, frozenset({"text"}), ("lang", "lang_score"))
-        case "url":
-            operator = OperatorRef.of(Url, step=name, arguments=options.model_dump(exclude_none=True))
-            return MapStep(name, operator, frozenset({"url"}))
-        case "filter":
-            rules = RULE_SETS[options.rule_set]
-            pairs = [(rule.reason, rule.expression) for rule in rules.rules]
-            return _rules(step, pairs, rules.parameters | options.parameters, options.words)
-        case "rule":
-            return _rules(step, [(step.reason, options)], {}, None)  # type: ignore[attr-defined]
-        case "sample":
-            return MapStep(name, OperatorRef.of(Sample, step=name, fraction=options, seed=seed))
-        case "limit":
-            return CorpusStep(
-                name, frozenset({"position"}), selector=OperatorRef.of(LimitSelector, count=options)
-            )
-        case "dedup":
-            return _dedup(name, f"dedup_{number}_", options)
-        case "score":
-            column = step.as_ or name.removeprefix("score:")
-            operator = OperatorRef.of(
-                Score,
-                step=name,
-                scorer=options.scorer,
-                arguments=options.arguments,
-                column=column,
-                on_null=step.on_null,
-                directory=job.run.directory,
-                allow_code=allow_code,
-            )
-            reads, adds = Score.columns(operator)
-            return MapStep(name, operator, frozenset(reads), tuple(adds))
-        case "select":
-            return _select(step, options, seed)
-    raise ValueError(f"unknown step {step.kind}")
-
-
-def _rules(
-    step: Step, pairs: list[tuple[str, str]], parameters: Mapping[str, Any], words: verbs.WordKind | None
-) -> MapStep:
-    names = {name for _, expression in pairs for name in expressions.parse(expression, parameters).columns}
-    suffix = f"@{words}" if words not in (None, "whitespace") else ""
-    columns = {name: name + suffix if name in SIGNALS else name for name in sorted(names)}
-    operator = OperatorRef.of(
-        Rules, step=step.name, rules=pairs, parameters=dict(parameters), on_null=step.on_null, columns=columns
-    )
-    return MapStep(step.name, operator, frozenset(columns.values()))
-
-
-def _dedup(name: str, prefix: str, options: verbs.Dedup) -> CorpusStep:
-    chosen = options.options
-    if isinstance(chosen, verbs.MinHash):
-        arguments, keys_per_record = _scheme(chosen)
-    else:
-        arguments = {} if chosen.on == "url" else {"normalize": chosen.normalize}
-        keys_per_record = 1
-    ranked = chosen.keep.order != "first"
-    operator = OperatorRef.of(
-        Keys, prefix=prefix, method=options.method, on=chosen.on, arguments=arguments, ranked=ranked
-    )
-    low = f"{prefix}low" if options.method == "exact" else None
-    adds = [
-        f"{prefix}keys",
-        *([low] if low else []),
-        *([f"{prefix}length", f"{prefix}hash"] if ranked else []),
-    ]
-    best = chosen.keep.column
-    dedup = DedupPlan(
-        f"{prefix}keys", low, f"{prefix}length", f"{prefix}hash", chosen.keep.order, best, keys_per_record
-    )
-    reads = frozenset([*adds, *([best] if best else [])])
-    keys = MapStep(name, operator, frozenset({chosen.on, "text"} if ranked else {chosen.on}), tuple(adds))
-    return CorpusStep(name, reads, dedup=dedup, keys=keys)
-
-
-def _scheme(options: verbs.MinHash) -> tuple[dict[str, Any], int]:
-    shared = {key: getattr(options, key) for key in ("ngram", "unit", "words", "hash", "lowercase")}
-    if options.threshold is not None:
-        scheme = MinHashScheme.for_threshold(options.threshold, options.num_perm or 112, **shared)
-        return shared | {"bands": scheme.bands, "rows": scheme.rows}, scheme.bands
-    assert options.bands is not None
-    return shared | {"bands": options.bands, "rows": options.rows}, options.bands
-
-
-def _select(step: Step, options: verbs.Select, seed: int) -> MapStep | CorpusStep:
-    if options.min is not None:
-        return _rules(step, [("below_min", f"{options.by} >= {options.min!r}")], {}, None)
-    selector = OperatorRef.of(
-        TopSelector,
-        by=options.by,
-        top=options.top,
-        budget=options.budget,
-        within=options.within,
-        unit=options.unit,
-        seed=seed,
-        step=step.name,
-        on_null=step.on_null,
-    )
-    reads = {options.by, options.within, UNIT_COLUMNS[options.unit]}
-    return CorpusStep(step.name, frozenset(name for name in reads if name), selector=selector)
 
 
 def describe(job: Job, allow_code: bool = False) -> list[dict[str, Any]]:

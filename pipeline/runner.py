@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..filters.kernels import compile_kernels
 from ..schemas.job import Job
 from ..schemas.progress import Listener, Silent
 from .accounts import INPUT, balance, totals
@@ -21,13 +20,6 @@ from .planner import Phase, Plan, plan
 from .stage import Committed, Input, OperatorRef, PartRef, Parts
 from .steps.reading import CountRepeated, Keep, stream_part
 from .store import RunLock
-
-KERNELS = (
-    "thresher.filters.text.signals",
-    "thresher.filters.dedup.minhash",
-    "thresher.filters.dedup.edges",
-    "thresher.filters.dedup.clusters",
-)
 
 
 @dataclass(frozen=True)
@@ -63,15 +55,15 @@ def run_job(
         output, work = output / f"limit-{limit}", work / f"limit-{limit}"
     work.mkdir(parents=True, exist_ok=True)
     output.mkdir(parents=True, exist_ok=True)
-    compile_kernels(*KERNELS)
+    planned = plan(job, allow_code)
     lock = RunLock(work)
-    engine = LocalEngine(job.run.workers, lock.run)
+    engine = LocalEngine(job.run.workers, lock.run, planned.kernels)
     try:
         lock.sweep(work)
         lock.sweep(output)
         parts = ingest(job, work, limit, listener)
         driver = Driver(work, engine, lock, listener, job.run.max_failed_parts)
-        result = _Run(job, plan(job, allow_code), driver, listener).run(parts)
+        result = _Run(job, planned, driver).run(parts)
         shards = OutputDirectory(output, lock.run).publish(job, *result)
         return RunResult(result[-1], shards, str(output), time.monotonic() - began, driver.failed)
     finally:
@@ -82,8 +74,8 @@ def run_job(
 class _Run:
     """One walk through the phases of a plan."""
 
-    def __init__(self, job: Job, planned: Plan, driver: Driver, listener: Listener) -> None:
-        self._job, self._plan, self._driver, self._listener = job, planned, driver, listener
+    def __init__(self, job: Job, planned: Plan, driver: Driver) -> None:
+        self._job, self._plan, self._driver = job, planned, driver
         self._ids: list[PartRef] = []
         self._containers: list[str] = []
 

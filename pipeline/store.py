@@ -1,4 +1,4 @@
-"""Where parts are kept: written once under a unique name, made real by an entry that only the first creates."""
+"""Where parts are kept: written once under a unique name, made real by an entry only the first creates."""
 
 from __future__ import annotations
 

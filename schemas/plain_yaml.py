@@ -44,7 +44,7 @@ for _name, _pattern, _first in _RESOLVERS:
 
 
 def write_yaml(value: Any) -> str:
-    """Dicts, lists, strings, finite numbers, booleans and None as YAML, which a job file's reader reads back."""
+    """Dicts, lists, strings, finite numbers, booleans and None as YAML that a job file may hold."""
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     if any(mark in text for mark in "\x85\u2028\u2029\ufeff"):
         # PyYAML writes these breaks and marks as they are, and reads them back as something else.

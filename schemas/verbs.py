@@ -281,8 +281,8 @@ class Dedup(Model):
         given = _given(value, "exact", "minhash")
         if len(given) == 2:
             yield "", "exact and minhash are both given; make the second one a second step"
-        elif not value:
-            yield "", "how? write exact or minhash"
+        elif not given and set(value) <= {"exact", "minhash"}:
+            yield "", "how? write exact or minhash, with {} where no option differs"
 
     @property
     def method(self) -> Literal["exact", "minhash"]:

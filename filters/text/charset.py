@@ -12,8 +12,8 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16be"),
     (codecs.BOM_UTF16_LE, "utf-16le"),
 )
-# resiliparse resolves the standard's labels to Python's codecs; these are the standard's own names of them. Of
-# the rest, `cp125x` is `windows-125x` and `iso8859-x` is `iso-8859-x`.
+# resiliparse resolves the standard's labels to Python's codecs; these are the standard's own names of them.
+# Of the rest, `cp125x` is `windows-125x` and `iso8859-x` is `iso-8859-x`.
 _NAMES: Final = {
     "utf-16-le": "utf-16le",
     "utf-16-be": "utf-16be",
@@ -48,8 +48,8 @@ def decode(payload: bytes, content_type: str | None) -> tuple[str, str]:
 
     Looked for in this order: a byte order mark, `charset` in the Content-Type header, a meta element (or XML
     declaration) in the first 1,024 bytes, UTF-8 if the bytes are valid as that, and what resiliparse detects.
-    Labels mean what the Encoding Standard says, so `iso-8859-1` is windows-1252. Bytes that the charset does not
-    know become U+FFFD; nothing raises.
+    Labels mean what the Encoding Standard says, so `iso-8859-1` is windows-1252. Bytes that the charset does
+    not know become U+FFFD; nothing raises.
     """
     for mark, name in _BOMS:
         if payload.startswith(mark):
@@ -120,6 +120,4 @@ def _windows_1252(payload: bytes) -> str:
         return codecs.charmap_decode(payload, "strict", _WINDOWS_1252)[0]
 
 
-_WINDOWS_1252: Final = "".join(
-    bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(256)
-)
+_WINDOWS_1252: Final = "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(256))

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from .charset import decode
 from .page_limits import PageTooLarge, check_markup, check_tree
-from .page_metadata import Metadata, read_metadata
+from .page_metadata import NO_METADATA, Metadata, read_metadata
 
 if TYPE_CHECKING:
     from resiliparse.parse.html import HTMLTree
@@ -25,9 +25,16 @@ EXTRACTED: Final = pa.schema(
         pa.field("date", pa.string()),  # of publication, as the page gives it
         pa.field("canonical_url", pa.string()),  # absolute
         pa.field("charset", pa.string()),  # the Encoding Standard's name, lower case
-        pa.field("error", pa.string()),  # empty_extraction | parse_error | too_deep | too_large | missing_payload
+        # empty_extraction | parse_error | too_deep | too_large | missing_payload
+        pa.field("error", pa.string()),
     ]
 )
+
+
+# Nested lists are indented, so that 280 KB of them can make 16 MB of plain text; a page whose text is larger
+# than its markup by this much is nothing else. Choices of ours.
+_MOST_TEXT: Final = 4
+_FREE_TEXT: Final = 100_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Page:
     """What became of one page."""
 
     text: str | None = None
-    metadata: Metadata = Metadata()
+    metadata: Metadata = NO_METADATA
     charset: str | None = None
     error: str | None = None
 
@@ -46,11 +53,11 @@ def extract(
     """Text and metadata of pages: a batch of EXTRACTED, one row per payload (binary or large_binary).
 
     `resiliparse` keeps main content (Bevendorff et al., github.com/chatnoir-eu/chatnoir-resiliparse),
-    `resiliparse_plain` all visible text, `trafilatura` main content more strictly and some ten times more slowly
-    (Barbaresi 2021, doi:10.18653/v1/2021.acl-demo.15). A page whose content type is text/plain is only decoded. A
-    page of white space alone has the error `empty_extraction`; one whose markup would cost time or memory out of
-    proportion to its size has `too_deep` or `too_large`. There is no time limit: what a page gives depends on the
-    page alone. Raises ValueError for another method.
+    `resiliparse_plain` all visible text, `trafilatura` main content more strictly and some ten times more
+    slowly (Barbaresi 2021, doi:10.18653/v1/2021.acl-demo.15). A page whose content type is text/plain is only
+    decoded. A page of white space alone has the error `empty_extraction`; one whose markup would cost time or
+    memory out of proportion to its size has `too_deep` or `too_large`. There is no time limit: what a page
+    gives depends on the page alone. Raises ValueError for another method.
     """
     if method not in _EXTRACTORS:
         raise ValueError(f"no extraction method {method!r}; there are {', '.join(_EXTRACTORS)}")
@@ -77,7 +84,7 @@ def extract_page(payload: bytes | None, content_type: str | None, url: str | Non
         return Page(error="missing_payload")
     html, charset = decode(payload, content_type)
     if (content_type or "").lstrip().lower().startswith("text/plain"):
-        return _page(html, Metadata(), charset)
+        return _page(html, NO_METADATA, charset)
     # Null characters are dropped or replaced by every HTML parser, and some C code stops at them.
     html = html.replace("\0", "\ufffd") if "\0" in html else html
     from resiliparse.parse.html import HTMLTree
@@ -92,6 +99,8 @@ def extract_page(payload: bytes | None, content_type: str | None, url: str | Non
         return Page(charset=charset, error=refusal.reason)
     except Exception:  # whatever a parser says about a page is that page's error
         return Page(charset=charset, error="parse_error")
+    if len(text) > _MOST_TEXT * len(html) + _FREE_TEXT:
+        return Page(charset=charset, error="too_deep")
     return _page(text, metadata, charset)
 
 

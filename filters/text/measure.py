@@ -123,19 +123,25 @@ def measure_words(
     for k in range(len(stop_words)):
         likely |= np.uint64(1) << (stop_words[k] & np.uint64(63))
     seen = np.uint64(0)
+    chars, longest, alphabetic = 0, 0, 0
     before[0] = 0
     for word in range(n_words):
-        chars = count_characters(data, start[word], stop[word], ascii)
-        before[word + 1] = before[word] + chars
-        counters[LONGEST_WORD] = max(counters[LONGEST_WORD], chars)
-        counters[ALPHABETIC_WORDS] += has_letter(data, start[word], stop[word], classes)
-        hashes[word] = hash_bytes(data, start[word], stop[word])
-        if (likely >> (hashes[word] & np.uint64(63))) & np.uint64(1):
+        begin, end = start[word], stop[word]
+        length = count_characters(data, begin, end, ascii)
+        chars += length
+        before[word + 1] = chars
+        longest = max(longest, length)
+        alphabetic += has_letter(data, begin, end, classes)
+        key = hash_bytes(data, begin, end)
+        hashes[word] = key
+        if (likely >> (key & np.uint64(63))) & np.uint64(1):
             for k in range(len(stop_words)):
-                if stop_words[k] == hashes[word]:
+                if stop_words[k] == key:
                     seen |= np.uint64(1) << np.uint64(k)
     counters[WORDS] = n_words
-    counters[WORD_CHARS] = before[n_words]
+    counters[WORD_CHARS] = chars
+    counters[LONGEST_WORD] = longest
+    counters[ALPHABETIC_WORDS] = alphabetic
     while seen:
         counters[STOP_WORDS] += 1
         seen &= seen - np.uint64(1)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin
 
 if TYPE_CHECKING:
     from resiliparse.parse.html import HTMLTree
     from resiliparse.parse.html.node import ElementNode
 
-# Where pages say when they were published, the surest first: Open Graph's article vocabulary (ogp.me), schema.org,
-# Parsely, Dublin Core (dublincore.org/specifications/dublin-core/dcq-html), Highwire (scholar.google.com).
+# Where pages say when they were published, the surest first: Open Graph's article vocabulary (ogp.me),
+# schema.org, Parsely, Dublin Core (dublincore.org/specifications/dublin-core/dcq-html), Highwire
+# (scholar.google.com).
 DATE_NAMES: Final = (
     "article:published_time",
     "og:article:published_time",
@@ -26,6 +27,7 @@ DATE_NAMES: Final = (
     "date",
     "pubdate",
 )
+_HINTS: Final = ("canonical", "og:", "date", "publish", "issued")  # each name above has one of them
 _RANK: Final = {name: rank for rank, name in enumerate(DATE_NAMES)}
 _JSON_LD_DATE: Final = re.compile(r"\"datePublished\"\s*:\s*\"([^\"\\]{4,40})\"")
 _MAX_DATE: Final = 40  # characters; longer ones are not dates
@@ -41,25 +43,35 @@ class Metadata:
     canonical_url: str | None = None
 
 
+NO_METADATA: Final = Metadata()
+
+
 def read_metadata(tree: HTMLTree, html: str, url: str | None) -> Metadata:
-    """Title: og:title if there is no title element. Date: the first of DATE_NAMES among the meta elements, then
-    `datePublished` in JSON-LD, then the first `time` element with a `datetime`. Canonical URL: link rel=canonical,
-    then og:url, resolved against `url`; only http and https count.
+    """Title: og:title if there is no title element. Date: the first of DATE_NAMES among the meta elements,
+    then `datePublished` in JSON-LD, then the first `time` element with a `datetime`. Canonical URL: link
+    rel=canonical, then og:url, resolved against `url`; only http and https count.
     """
     found = _Found()
-    node = tree.head.first_child if tree.head is not None else None
-    while node is not None:  # far cheaper than a selector or a node list
+    node: Any = tree.head.first_child if tree.head is not None and _has_hints(html) else None
+    while node is not None:  # far cheaper than a selector or a list of nodes
         tag = node.tag
         if tag == "meta":
             found.meta(node)
         elif tag == "link" and "canonical" in (node.getattr("rel") or "").lower().split():
             found.link = found.link or node.getattr("href")
-        node = node.next
+        node = node.next_element
     return Metadata(
         _one_line(tree.title) or _one_line(found.og_title),
         found.date or _date_in_body(tree, html),
         _absolute(found.link, url) or _absolute(found.og_url, url),
     )
+
+
+def _has_hints(html: str) -> bool:
+    """Whether the part of a page that can hold its head has a word without which `_Found` finds nothing."""
+    body = html.find("<body")
+    head = (html if body < 0 else html[:body]).lower()
+    return any(hint in head for hint in _HINTS)
 
 
 class _Found:

@@ -10,13 +10,14 @@ Phrases are found anywhere in a line, the case of ASCII letters aside.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ..kernels import kernel
-from .characters import BYTES_TYPE, CLASSES_TYPE, CLOSING, LOWER, SPACE, TERMINAL, decode
+from .characters import BYTES_TYPE, CLASSES_TYPE, CLOSING, LOWER, SPACE, TERMINAL, character_classes, decode
 from .counters import (
     C4_SENTENCES,
     C4_SENTENCES_ANY_ENDING,
@@ -60,6 +61,7 @@ PHRASES_TYPE: Final = "Array(int32, 2, 'C', readonly=True)"
 INTEREST_TYPE: Final = "Array(uint8, 2, 'C', readonly=True)"
 
 
+@functools.cache
 def phrase_table() -> npt.NDArray[np.int32]:
     """The phrases as kernels read them: int32[phrases, 3 + longest]."""
     table = np.zeros((len(PHRASES), _TEXT + max(map(len, PHRASES))), np.int32)
@@ -71,6 +73,7 @@ def phrase_table() -> npt.NDArray[np.int32]:
     return table
 
 
+@functools.cache
 def interest_table() -> npt.NDArray[np.uint8]:
     """Whether a byte and the next one need a look: uint8[2, 256], `table[0, byte] & table[1, next]`.
 
@@ -78,8 +81,8 @@ def interest_table() -> npt.NDArray[np.uint8]:
     follows it there.
     """
     table = np.zeros((2, 256), np.uint8)
-    table[0, list(b".!?")] = 1
-    table[0, 0x80:] = 1
+    terminals = np.flatnonzero(character_classes() & TERMINAL)
+    table[0, [chr(point).encode()[0] for point in (*terminals.tolist(), _ELLIPSIS)]] = 1
     table[1] = 1
     for row in phrase_table():
         letters = [chr(letter) for letter in row[_TEXT + row[_ANCHOR] :][:2]]

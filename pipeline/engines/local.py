@@ -5,12 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import connection, parent_process
+from types import ModuleType
 from typing import Any
 
 from ..stage import Committed, Stage, TaskFailed, TaskId
@@ -39,6 +42,17 @@ def _die_with(sentinel: int) -> None:
     os._exit(1)
 
 
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Keeps new workers from running the user's script again: a task needs nothing of it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 class LocalEngine:
     """Runs tasks in `workers` processes.
 
@@ -46,11 +60,11 @@ class LocalEngine:
     again, one task at a time, so that a task that kills its worker is found and given up after three tries.
     """
 
-    def __init__(self, workers: int, run: str) -> None:
+    def __init__(self, workers: int, run: str, kernels: Sequence[str] = ()) -> None:
         self._workers, self._run = workers, run
         self._context = multiprocessing.get_context("forkserver")
-        # Libraries are imported once, in the server that workers are forked from.
-        self._context.set_forkserver_preload(["thresher.pipeline.engines.preload"])
+        # Libraries are imported, and kernels compiled or loaded, once: in the server that workers fork from.
+        self._context.set_forkserver_preload(["thresher.pipeline.engines.preload", *kernels])
         self._pool: ProcessPoolExecutor | None = None
 
     def run(self, stage: Stage, todo: Sequence[TaskId]) -> Iterator[Committed]:
@@ -129,7 +143,8 @@ class LocalEngine:
             )
         _, work, arguments = call
         try:
-            running[self._pool.submit(work, *arguments, self._run)] = call
+            with _no_main_module():
+                running[self._pool.submit(work, *arguments, self._run)] = call
         except BrokenProcessPool:
             self._drop_pool()
             self._submit(running, call)

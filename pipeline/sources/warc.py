@@ -212,9 +212,9 @@ class WarcReader:
             broken = BodyError("payload_too_large", f"{record.content_length} bytes")
         elif http is not None:
             try:
+                transfer, coding = http.get("Transfer-Encoding"), http.get("Content-Encoding")
                 cut = headers.get("WARC-Truncated") is not None
-                coding = http.get("Content-Encoding")
-                body = decode_body(body, http.get("Transfer-Encoding"), coding, self._limits, cut)
+                body = decode_body(body, transfer, coding, self._limits, cut)
             except BodyError as problem:
                 broken = problem
         if not mime and broken is None and not _LOOKS_LIKE_HTML.search(body, 0, 1024):
@@ -363,8 +363,12 @@ class _Segment:
 
 
 def _is_framed(record: Any) -> bool:
-    length = record.headers.get("Content-Length")
-    return bool(length is not None and length.strip().isdigit() and record.headers.get("WARC-Type"))
+    """Whether its header says what the record is and how long."""
+    if record.content_length == 0:
+        length = record.headers.get("Content-Length")
+        if length is None or not length.strip().isdigit():
+            return False
+    return str(record.record_type) != "unknown" or record.headers.get("WARC-Type") is not None
 
 
 def _record_end(file: BinaryIO, start: int) -> int:

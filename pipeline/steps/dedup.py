@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ...filters.dedup import clusters, edges, exact, minhash
 from ..operator import Combiner, Operator, Output, Reducer
 
 MEMBERS = pa.schema(
@@ -29,6 +28,9 @@ DUPLICATES = pa.schema(
 )
 
 
+KERNELS = "thresher.filters.dedup."
+
+
 class Keys(Operator):
     """Adds what a dedup step compares, as columns that begin with `prefix`.
 
@@ -36,8 +38,13 @@ class Keys(Operator):
     `hash` and `length`, of the text, order the records of a cluster.
     """
 
+    kernels = (f"{KERNELS}minhash", f"{KERNELS}exact", f"{KERNELS}edges", f"{KERNELS}clusters")
+
     def __init__(self, prefix: str, method: str, on: str, arguments: Mapping[str, Any], ranked: bool) -> None:
-        self._prefix, self._method, self._on, self._ranked = prefix, method, on, ranked
+        from ...filters.dedup import exact, minhash
+
+        self._prefix, self._on, self._ranked = prefix, on, ranked
+        self._exact, self._minhash = exact, minhash
         self._arguments = dict(arguments)
         self._scheme = minhash.MinHashScheme(**arguments) if method == "minhash" else None
 
@@ -45,11 +52,11 @@ class Keys(Operator):
         column = batch.column(self._on)
         found: dict[str, pa.Array] = {}
         if self._scheme is not None:
-            found["keys"] = minhash.band_keys(column, self._scheme)
+            found["keys"] = self._minhash.band_keys(column, self._scheme)
         elif self._on == "url":
-            found["keys"], found["low"] = exact.url_key(column)
+            found["keys"], found["low"] = self._exact.url_key(column)
         else:
-            found["keys"], found["low"] = exact.text_key(column, **self._arguments)
+            found["keys"], found["low"] = self._exact.text_key(column, **self._arguments)
         if self._ranked:
             texts = batch.column("text")
             found["length"] = pc.utf8_length(texts)
@@ -72,6 +79,8 @@ class Explode(Operator):
         self._keys, self._low = keys, low
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        from ...filters.dedup import edges
+
         low = batch.column(self._low) if self._low else None
         return edges.key_rows(batch.column(self._keys), batch.column("position"), low)
 
@@ -80,6 +89,8 @@ class CombineKeys(Combiner):
     """Turns a group of equal keys into its first row and finished edges, which spread over all partitions."""
 
     def combine(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        from ...filters.dedup import edges
+
         return edges.combine(batch)
 
 
@@ -87,7 +98,9 @@ class FindEdges(Reducer):
     """Joins each record with the first that has the same key."""
 
     def reduce(self, inputs: Mapping[str, Iterator[pa.RecordBatch]], out: Output) -> None:
-        star = edges.StarEdges()
+        from ...filters.dedup.edges import StarEdges
+
+        star = StarEdges()
         for batch in inputs["keys"]:
             out.emit("edges", star(batch))
 
@@ -96,7 +109,9 @@ class FindClusters(Reducer):
     """Puts the positions of edges into clusters. One partition: the memory is that of UnionFind."""
 
     def reduce(self, inputs: Mapping[str, Iterator[pa.RecordBatch]], out: Output) -> None:
-        forest = clusters.UnionFind()
+        from ...filters.dedup.clusters import UnionFind
+
+        forest = UnionFind()
         for batch in inputs["edges"]:
             forest.add(batch.column("src").to_numpy(), batch.column("dst").to_numpy())
         members, roots = forest.components()
@@ -117,14 +132,16 @@ class ChooseSurvivors(Reducer):
     """
 
     def __init__(self, kind: str, column: str | None, length: str, hash: str) -> None:
-        self._keep = clusters.Keep(kind, column)  # type: ignore[arg-type]
+        from ...filters.dedup import clusters
+
+        self._keepers, self._keep = clusters.keepers, clusters.Keep(kind, column)  # type: ignore[arg-type]
         self._names = {length: "length", hash: "hash"}
 
     def reduce(self, inputs: Mapping[str, Iterator[pa.RecordBatch]], out: Output) -> None:
         members = pa.Table.from_batches(list(inputs["members"]))
         names = [self._names.get(name, name) for name in members.schema.names]
         members = members.rename_columns(names).combine_chunks()
-        best = clusters.keepers(members.column("root").to_numpy(), members, self._keep)
+        best = self._keepers(members.column("root").to_numpy(), members, self._keep)
         gone = np.flatnonzero(best != np.arange(len(best)))
         gone = gone[np.argsort(members.column("position").to_numpy()[gone])]
         columns = [

@@ -13,6 +13,7 @@ import xxhash
 
 from ...filters import expressions
 from ...filters.text import signals
+from ...schemas.verbs import Extractor, WordKind
 from ..operator import Operator, Output
 
 # What extraction leaves in `meta`, and under which name.
@@ -25,7 +26,7 @@ class Extract(Operator):
     A page without any text is dropped as `empty_extraction`; one that cannot be parsed is an error.
     """
 
-    def __init__(self, step: str, method: str) -> None:
+    def __init__(self, step: str, method: Extractor) -> None:
         from ...filters.text.extraction import extract
 
         self._step, self._method, self._extract_batch = step, method, extract
@@ -43,7 +44,7 @@ class Extract(Operator):
 
     def _extract(self, batch: pa.RecordBatch, pages: pa.Array) -> pa.RecordBatch:
         there = batch.filter(pages)
-        found = extract(
+        found = self._extract_batch(
             there.column("payload"), there.column("content_type"), there.column("url"), self._method
         )
         # Rows of pages get their place among the rows that came with text.
@@ -70,15 +71,24 @@ def _merge_meta(meta: pa.Array, additions: Mapping[str, pa.Array]) -> pa.Array:
 
 
 class Language(Operator):
-    """Adds `lang` and `lang_score`, and keeps the languages that the job names."""
+    """Adds `lang` and `lang_score`, and keeps the languages that the job names.
+
+    `checksum` is of the model file, for the fingerprint.
+    """
 
     def __init__(
-        self, step: str, keep: Sequence[str], min_score: float, model: str | None, options: Mapping[str, Any]
+        self,
+        step: str,
+        keep: Sequence[str],
+        min_score: float,
+        model: str,
+        checksum: str,
+        options: Mapping[str, Any],
     ) -> None:
         from ...filters.text.language import LanguageIdentifier
 
         self._step, self._keep, self._least = step, pa.array(list(keep), pa.string()), min_score
-        self._identifier = LanguageIdentifier(**({"model": model} if model else {}), **options)
+        self._identifier = LanguageIdentifier(model, **options)
 
     def open(self) -> None:
         self._identifier.open()
@@ -100,12 +110,15 @@ def _shown(numbers: pa.Array) -> pa.Array:
 
 
 class Url(Operator):
-    """Drops records whose address is on a list."""
+    """Drops records whose address is on a list; `checksum` is of the lists, for the fingerprint."""
 
-    def __init__(self, step: str, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, step: str, arguments: Mapping[str, Any], checksum: str) -> None:
         from ...filters.text.url import UrlFilter
 
         self._step, self._filter = step, UrlFilter(**arguments)
+
+    def open(self) -> None:
+        self._filter.open()
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
         reasons, values = self._filter.check(batch.column("url"))
@@ -119,13 +132,14 @@ class Signals(Operator):
     """
 
     version = signals.SIGNALS_VERSION
+    kernels = ("thresher.filters.text.measure",)
 
     def __init__(self, stream: str, names: Sequence[str]) -> None:
         self._stream = stream
-        self._names: dict[str, list[str]] = {}
+        self._names: dict[WordKind, list[str]] = {}
         for name in names:
             plain, _, words = name.partition("@")
-            self._names.setdefault(words or "whitespace", []).append(plain)
+            self._names.setdefault("unicode" if words == "unicode" else "whitespace", []).append(plain)
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
         columns: dict[str, pa.Array] = {}

@@ -75,7 +75,7 @@ def test_the_stage_that_was_committed_to_last_counts(finished_job: Path) -> None
     old = run.work / "stages" / "00-read-ffffffffffff"
     old.mkdir()
     os.utime(old, (0, 0))
-    assert [stage.path.name for stage in work.stages(run.work)][0] == "00-read-0123456789ab"
+    assert next(stage.path.name for stage in work.stages(run.work)) == "00-read-0123456789ab"
 
 
 def test_a_torn_manifest_entry_is_not_a_part(finished_job: Path) -> None:

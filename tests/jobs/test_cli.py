@@ -117,7 +117,7 @@ def test_importing_thresher_is_light_and_its_functions_come_when_asked_for() -> 
 def test_a_run_ends_with_the_funnel_and_where_the_shards_are(finished_job: Path, runner: Any) -> None:
     calls = runner(one_stage)
     done = command("run", str(finished_job), "--limit", "5", "--workers", "3", "--set", "run.seed=9")
-    assert (done.exit_code, done.stderr.splitlines()[0]) == (0, "read: 1 tasks, 10 B to read")
+    assert (done.exit_code, done.stderr.splitlines()[0]) == (0, "read: 1 task, 10 B to read")
     assert "10 in = 4 kept + 4 dropped + 1 duplicates + 1 errors; 4 written" in done.stdout
     assert f"4 records in 2 shards (200 B) in {finished_job.parent / 'out'}, 2 s" in done.stdout
     job, options = calls[0]

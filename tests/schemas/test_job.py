@@ -146,6 +146,8 @@ def test_every_share_survives_a_round_trip(share: float) -> None:
         ({"dedup": {"minhash": {"num_perm": 14}}}, "num_perm goes with threshold"),
         ({"dedup": {"minhash": {}, "exact": {}}}, "both given"),
         ({"select": {"by": "x", "top": 0.1, "budget": 5}}, "both given"),
+        ({"dedup": {"minhash": None}}, "how"),
+        ({"dedup": {}}, "how"),
         ({"select": {"by": "x"}}, "how much"),
         ({"select": {"by": "x", "min": 0.5, "within": "lang"}}, "within goes with"),
         ({"score": {"fasttext": {"model": "a", "label": "b"}, "other": {}}}, "both scorers"),
