@@ -3,81 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .accounts import Accounts
 from .operator import Output
+from .row_groups import RowGroups
 from .stage import Committed, StreamRef, TaskId
 from .store import HashedFile, put_new, unfinished
-
-GROUP_ROWS = 65_536
-GROUP_BYTES = 32 << 20
-
-
-def row_bytes(batch: pa.RecordBatch) -> np.ndarray:
-    """int64 per row: the bytes of its values, without validity bits and offsets."""
-    total = np.zeros(len(batch), np.int64)
-    for column in batch.columns:
-        total += _value_bytes(column)
-    return total
-
-
-def _value_bytes(column: pa.Array) -> Any:
-    kind = column.type
-    if pa.types.is_boolean(kind):
-        return 1
-    if pa.types.is_fixed_size_list(kind):
-        return int(kind.list_size) * max(1, kind.value_type.bit_width // 8)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        width = max(1, kind.value_type.bit_width // 8)
-        return (
-            pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-            * width
-        )
-    variable = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-    if kind in variable:
-        return pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return 0 if pa.types.is_null(kind) else max(1, kind.bit_width // 8)
-
-
-class RowGroups:
-    """Cuts a stream of batches into row groups by its rows alone, wherever the batches were cut."""
-
-    def __init__(self, rows: int = GROUP_ROWS, bytes: int = GROUP_BYTES) -> None:
-        self._most_rows, self._most_bytes = rows, bytes
-        self._held: list[pa.RecordBatch] = []
-        self._rows = self._bytes = 0
-
-    def add(self, batch: pa.RecordBatch) -> Iterable[pa.Table]:
-        """The groups that `batch` completes: a group ends with the row that reaches a bound."""
-        sizes = np.cumsum(row_bytes(batch))
-        start = 0
-        while start < len(batch):
-            before = int(sizes[start - 1]) if start else 0
-            by_bytes = int(np.searchsorted(sizes, before + self._most_bytes - self._bytes)) + 1
-            stop = min(by_bytes, start + self._most_rows - self._rows, len(batch))
-            self._held.append(batch.slice(start, stop - start))
-            self._rows += stop - start
-            self._bytes += int(sizes[stop - 1]) - before
-            start = stop
-            if self._rows >= self._most_rows or self._bytes >= self._most_bytes:
-                yield self.rest()
-
-    def rest(self) -> pa.Table:
-        """What is held back."""
-        table = pa.Table.from_batches(self._held)
-        self._held, self._rows, self._bytes = [], 0, 0
-        return table
-
-    def __bool__(self) -> bool:
-        return bool(self._held)
 
 
 class StreamWriter:
@@ -85,8 +21,8 @@ class StreamWriter:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._file = HashedFile(path)
-        self._schema = schema
-        self._groups = RowGroups()
+        self._columns = tuple(schema.names)
+        self._groups = RowGroups(schema)
         self._rows = 0
         lean = {
             field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_binary(field.type)
@@ -107,13 +43,12 @@ class StreamWriter:
             self._writer.write_table(group, row_group_size=len(group))
 
     def close(self) -> StreamRef:
-        if self._groups:
-            group = self._groups.rest()
-            self._writer.write_table(group, row_group_size=max(1, len(group)))
+        for group in self._groups.rest():
+            self._writer.write_table(group, row_group_size=len(group))
         self._writer.close()
         self._file.close()
         return StreamRef(
-            str(self._file.path), self._rows, self._file.bytes, self._file.checksum, tuple(self._schema.names)
+            str(self._file.path), self._rows, self._file.bytes, self._file.checksum, self._columns
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .commit import row_bytes
+from .row_groups import row_bytes
 from .store import publish, unfinished
 
 CHUNK_ROWS = 65_536

@@ -103,6 +103,14 @@ class Reader(ABC):
         """The batches of part `part`, at least one (perhaps without rows), all of one schema."""
 
 
+class LayerReader(ABC):
+    """Reads the columns of a layer that is not a committed file."""
+
+    @abstractmethod
+    def read_again(self, part: int) -> Iterator[pa.RecordBatch]:
+        """`position` and the layer's columns, in the order of position; at least one batch."""
+
+
 class Reducer(ABC):
     """Sees one partition: for each input its batches, sorted by key; rows of one key keep their order by
     (part, chunk, row)."""

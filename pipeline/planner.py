@@ -29,6 +29,11 @@ class Phase:
     signal_streams: tuple[str, ...] = ()
 
     @property
+    def edits_text(self) -> bool:
+        """Whether the text behind the pass is not the text before it."""
+        return any(step.edits_text for step in self.maps)
+
+    @property
     def name(self) -> str:
         """A stage's name: its steps in short."""
         return "+".join(step.name.replace(":", "-") for step in self.maps)[:60].rstrip("+-") or "read"

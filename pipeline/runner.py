@@ -18,7 +18,7 @@ from .export import OutputDirectory, Shard, export, write_ledger
 from .ingest import JobRefused, ingest
 from .planner import Phase, Plan, plan
 from .stage import Committed, Input, OperatorRef, PartRef, Parts
-from .steps.reading import CountRepeated, Keep, stream_part
+from .steps.reading import CountRepeated, Keep, source_layers, stream_part
 from .store import RunLock
 
 
@@ -97,8 +97,12 @@ class _Run:
         return shards, ledgers, self._containers, summary
 
     def _map(self, phase: Phase, parts: Parts, first: bool) -> Parts:
-        stream, columns = ("records", list(phase.keeps)) if first else ("alive", list(phase.keeps))
-        keep = OperatorRef.of(Keep, stream=stream, columns=columns, size="bytes" if first else None)
+        stream, columns = ("records", phase.keeps) if first else ("alive", phase.keeps)
+        sources = source_layers(parts) if first and not phase.edits_text else None
+        if sources is not None:
+            columns = tuple(name for name in columns if name != "text")
+        measured = self._plan.output if first else ()
+        keep = OperatorRef.of(Keep, stream=stream, columns=columns, measured=measured)
         operators = (*phase.operators, keep)
         commits = self._driver.run(
             phase.name,
@@ -110,7 +114,13 @@ class _Run:
             self._ids = [stream_part(c.task, c.streams["ids"]) for c in commits]
             self._containers = [c.streams["containers"].path for c in commits if c.streams["containers"].rows]
             parts = tuple(
-                replace(part, reader=None, rows=c.streams["records"].rows, bytes=c.streams["records"].bytes)
+                replace(
+                    part,
+                    reader=None,
+                    layers=sources[part.index] if sources else (),
+                    rows=c.streams["records"].rows,
+                    bytes=c.streams["records"].bytes,
+                )
                 for part, c in zip(parts, commits, strict=True)
             )
         for name in (stream, *phase.signal_streams):

@@ -31,16 +31,18 @@ class OperatorRef:
 
 @dataclass(frozen=True)
 class Layer:
-    """One Parquet file of a view: `position`, sorted and unique, and other columns.
+    """Some columns of a part, each row with its `position`, sorted and unique.
 
-    A file may hold the rows of several ingest parts (a corpus step's output): readers take the range of
-    positions that belongs to their part.
+    A Parquet file, which may hold the rows of several ingest parts (a corpus step's output): readers take the
+    range of positions that belongs to theirs. Or the part's own source, read again by `reader`: then the
+    payload has never been copied, and the layer holds every row that the source has.
     """
 
     path: str
-    checksum: str  # xxh3-128 of the file, hex
+    checksum: str  # of what is read: xxh3-128 of the file in hexadecimal, or the source's identity
     columns: tuple[str, ...]
     optional: bool = False  # True: it annotates some rows (null elsewhere); False: it holds all that survive
+    reader: OperatorRef | None = None  # a LayerReader; `path` only says where the source is
 
 
 @dataclass(frozen=True)

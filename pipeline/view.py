@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .operator import LayerReader, build
 from .stage import Layer, PartRef
 
 ROW_BITS = 32  # position = ingest part << 32 | row in that part
@@ -34,26 +35,28 @@ def resolve(layers: Sequence[Layer], columns: Sequence[str] | None) -> dict[str,
 def read_part(part: PartRef, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     """The rows that every required layer holds, in order of position: `position` and the columns asked for.
 
-    Yields at least one batch. The base (first) layer is streamed; what is read from others is held in
-    memory, so text belongs into the first. Columns of optional layers are null where these have no row.
+    Yields at least one batch. One layer is streamed: the source if a column is read from there, else the
+    first. What is read from others is held in memory, so text belongs into that one. Columns of optional
+    layers are null where these have no row.
     """
     wanted = resolve(part.layers, columns)
     low, high = part_range(part.index)
-    base, *others = part.layers
-    required = [layer for layer in others if not layer.optional]
+    sources = [layer for layer in part.layers if layer.reader and layer in wanted.values()]
+    files = [layer for layer in part.layers if not layer.reader]
+    base, others = (sources[0], files) if sources else (files[0], files[1:])
     alive: np.ndarray | None = None
     tables: dict[str, pa.Table] = {}
+    last = next((layer for layer in reversed(others) if not layer.optional), None)
     for layer in others:
         names = [name for name, source in wanted.items() if source is layer]
-        if not names and layer is not (required[-1] if required else None):
+        if not names and layer is not last:
             continue  # later layers hold subsets of earlier ones
-        table = _read_range(layer, names, low, high)
-        tables[layer.path] = table
-        if not layer.optional:
-            alive = table.column("position").to_numpy()
+        tables[layer.path] = _read_range(layer, names, low, high)
+        if layer is last:
+            alive = tables[layer.path].column("position").to_numpy()
     base_names = [name for name, source in wanted.items() if source is base]
     empty = True
-    for batch in _stream_range(base, base_names, low, high):
+    for batch in _stream(part, base, base_names):
         positions = batch.column("position").to_numpy()
         if alive is not None:
             keep = _member(positions, alive)
@@ -64,6 +67,14 @@ def read_part(part: PartRef, columns: Sequence[str] | None) -> Iterator[pa.Recor
             continue
         empty = False
         yield _assemble(batch, positions, wanted, tables, part.index)
+
+
+def _stream(part: PartRef, base: Layer, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    if base.reader is None:
+        return _stream_range(base, names, *part_range(part.index))
+    reader = build(base.reader)
+    assert isinstance(reader, LayerReader)
+    return reader.read_again(part.index)
 
 
 def _assemble(

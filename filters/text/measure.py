@@ -49,7 +49,7 @@ from .lines import (
 from .ngrams import count_ngrams
 from .sentences import INTEREST_TYPE, PHRASES_TYPE, read_lines
 from .tables import slots_for
-from .words import find_spaced_words, find_unicode_words
+from .words import VALID_TYPE, find_spaced_words, find_unicode_words
 
 _GENERATIONS: Final = 16  # at most so many does one document use
 _LAST_GENERATION: Final = 2**32 - 1 - _GENERATIONS
@@ -148,11 +148,8 @@ def measure_words(
 
 
 @kernel(
-    *(
-        f"void({BYTES_TYPE}, int64[::1], {valid}, {CLASSES_TYPE}, {INTEREST_TYPE}, {PHRASES_TYPE}, int64, "
-        "boolean, uint64[::1], uint32[::1], int64, int64, int64, int64[:, ::1])"
-        for valid in ("boolean[::1]", "Array(boolean, 1, 'C', readonly=True)")
-    )
+    f"void({BYTES_TYPE}, int64[::1], {VALID_TYPE}, {CLASSES_TYPE}, {INTEREST_TYPE}, {PHRASES_TYPE}, int64, "
+    "boolean, uint64[::1], uint32[::1], int64, int64, int64, int64[:, ::1])"
 )
 def measure(
     data: Any,

@@ -18,7 +18,7 @@ MAX_REOPENED: Final = 2_000_000
 
 # Pages with fewer tags cannot cost more than a few hundredths of a second, so they are not looked at more
 # closely.
-_FEW_TAGS: Final = 2_000
+_FEW_TAGS: Final = 3_000
 _MANY_TAGS: Final = 4_000
 _FEW_KINDS: Final = 12
 _LONG_TAG: Final = 20_000  # characters

@@ -52,7 +52,8 @@ def read_metadata(tree: HTMLTree, html: str, url: str | None) -> Metadata:
     rel=canonical, then og:url, resolved against `url`; only http and https count.
     """
     found = _Found()
-    node: Any = tree.head.first_child if tree.head is not None and _has_hints(html) else None
+    head = tree.head if _has_hints(html) else None
+    node: Any = head.first_child if head is not None else None
     while node is not None:  # far cheaper than a selector or a list of nodes
         tag = node.tag
         if tag == "meta":
@@ -95,9 +96,11 @@ class _Found:
 
 
 def _date_in_body(tree: HTMLTree, html: str) -> str | None:
+    if "date" not in html:
+        return None
     if "datePublished" in html and (found := _JSON_LD_DATE.search(html)):
         return _date(found[1])
-    if "<time" in html and "datetime" in html and tree.document is not None:
+    if "datetime" in html and "<time" in html and tree.document is not None:
         element = tree.document.query_selector("time[datetime]")
         return _date(element.getattr("datetime")) if element is not None else None
     return None

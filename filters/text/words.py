@@ -17,6 +17,8 @@ from .hashing import hash_bytes
 WordKind = Literal["whitespace", "unicode"]
 
 WORD_KINDS: Final[tuple[WordKind, ...]] = ("whitespace", "unicode")
+VALID_TYPE: Final = "Array(boolean, 1, 'C', readonly=True)"
+_WORD_SHIFT: Final = WORD.bit_length() - 1
 WORDS_VERSION: Final = 1  # changes whenever the words of some text, or their hashes, do
 
 
@@ -104,36 +106,48 @@ def find_unicode_words(
     data: Any, begin: int, end: int, classes: Any, start: Any, stop: Any, count: int
 ) -> int:
     """Appends the words of kind `unicode` of data[begin:end]; returns how many there are now."""
+    # As above. A letter of a script without spaces is closed at once, with its marks, so that all that is
+    # carried from character to character is whether a word is open.
     at = begin
-    inside = False
-    alone = False  # the word that is open is one letter of a script without spaces, and takes marks only
+    started: Any = count
+    stopped: Any = count
+    open_before: Any = 0
     while at < end:
-        if data[at] < 0x80:
-            kind, after = classes[data[at]], at + 1
-        else:
+        after = at + 1
+        point: Any = np.int64(data[at])
+        if point >= 0x80:
             point, after = decode(data, at, end)
-            kind = classes[point]
-        unspaced = (kind & UNSPACED) != 0
-        if inside and ((kind & WORD) == 0 or unspaced or (alone and (kind & MARK) == 0)):
-            stop[count] = at
-            count += 1
-            inside = False
-        if not inside and (kind & WORD) != 0:
-            start[count] = at
-            inside = True
-            alone = unspaced
+            if classes[point] & UNSPACED:
+                if open_before:
+                    stop[stopped] = at
+                    stopped += 1
+                start[started] = at
+                started += 1
+                at = after
+                while at < end and data[at] >= 0x80:
+                    point, after = decode(data, at, end)
+                    if (classes[point] & (MARK | UNSPACED)) != MARK:
+                        break
+                    at = after
+                stop[stopped] = at
+                stopped += 1
+                open_before = 0
+                continue
+        word = np.int64((classes[point] & WORD) >> _WORD_SHIFT)
+        start[started] = at
+        stop[stopped] = at
+        started += word & ~open_before
+        stopped += open_before & ~word
+        open_before = word
         at = after
-    if inside:
-        stop[count] = end
-        count += 1
-    return count
+    if stopped < started:
+        stop[stopped] = end
+    return int(started)
 
 
 @kernel(
-    f"void({BYTES_TYPE}, int64[::1], boolean[::1], {CLASSES_TYPE}, boolean, "
-    "int64[::1], int64[::1], int64[::1], uint64[::1])",
-    f"void({BYTES_TYPE}, int64[::1], Array(boolean, 1, 'C', readonly=True), {CLASSES_TYPE}, boolean, "
-    "int64[::1], int64[::1], int64[::1], uint64[::1])",
+    f"void({BYTES_TYPE}, int64[::1], {VALID_TYPE}, {CLASSES_TYPE}, boolean, "
+    "int64[::1], int64[::1], int64[::1], uint64[::1])"
 )
 def _split(
     data: Any,

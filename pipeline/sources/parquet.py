@@ -58,6 +58,26 @@ def read_parquet(
                 return
 
 
+def read_parquet_texts(
+    file: BinaryIO, path: str, start: int, stop: int | None, columns: Mapping[str, str], limit: int | None
+) -> Iterator[pa.Array]:
+    """The texts alone of the rows that `read_parquet` gives, in its order."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file if is_remote(path) else path) as parquet:
+        mapping = ColumnMapping(columns, parquet.schema_arrow.names)
+        last = parquet.metadata.num_row_groups if stop is None else min(stop, parquet.metadata.num_row_groups)
+        left = limit
+        for batch in parquet.iter_batches(
+            MAX_ROWS, row_groups=list(range(start, last)), columns=[mapping.content], use_threads=False
+        ):
+            batch = batch if left is None else batch.slice(0, left)
+            yield mapping.texts(batch.column(0))
+            left = None if left is None else left - batch.num_rows
+            if left == 0:
+                return
+
+
 class ColumnMapping:
     """Which input columns become a record's own, and which go to `meta`.
 
@@ -75,6 +95,15 @@ class ColumnMapping:
         self._url = columns.get("url", "url")
         self._date = columns.get("date", "date")
         self._content_type = columns.get("content_type", "content_type")
+
+    @property
+    def content(self) -> str:
+        """The input's column of the text or page."""
+        return self._field
+
+    def texts(self, column: pa.Array) -> pa.Array:
+        """A batch of that column as strings; null where a row has an error."""
+        return self._contents(column, {})[0]
 
     def records(self, batch: pa.RecordBatch, path: str, first_row: int) -> pa.RecordBatch:
         """A batch of the file as RAW_TEXT, one record per row."""

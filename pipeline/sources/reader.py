@@ -12,7 +12,7 @@ from .containers import FILE, FILE_RANGE, ContainerCounts
 from .files import COMPRESSED_SUFFIXES, open_file
 from .http_body import Limits
 from .jsonl import MAX_LINE_BYTES, read_jsonl, read_lines
-from .parquet import ColumnError, read_parquet
+from .parquet import ColumnError, read_parquet, read_parquet_texts
 from .split import Split
 from .warc import WarcReader
 
@@ -110,3 +110,13 @@ def count(split: Split, limit: int | None = None) -> int:
     """How many records the split gives, or `limit` if there are more, found by reading it."""
     wanted = split.limit if limit is None else limit if split.limit is None else min(limit, split.limit)
     return sum(batch.num_rows for batch in read(replace(split, limit=wanted), ContainerCounts()))
+
+
+def read_texts(split: Split) -> Iterator[pa.Array]:
+    """The text of every row of a Parquet split, a string array a batch, null where a row has none.
+
+    At least one array. Raises as pyarrow does: what could be read once is not expected to be broken now.
+    """
+    yield pa.array([], pa.string())
+    with open_file(split.path) as file:
+        yield from read_parquet_texts(file, split.path, split.start, split.stop, split.columns, split.limit)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,15 @@ import pyarrow.parquet as pq
 import xxhash
 
 from ..accounts import INPUT
-from ..operator import Operator, Output, Reader, Reducer
+from ..operator import LayerReader, Operator, Output, Reader, Reducer
 from ..sources.containers import READ, ContainerCounts
-from ..sources.reader import read
+from ..sources.reader import read, read_texts
 from ..sources.split import Split
-from ..stage import OperatorRef, PartRef, StreamRef
+from ..stage import Layer, OperatorRef, PartRef, StreamRef
 from ..view import ROW_BITS
 
 
-class ReadSource(Reader):
+class ReadSource(Reader, LayerReader):
     """Reads one split; unreadable records become errors of the step `input`.
 
     With `pages`, records may be payloads that a later step extracts; without, such records are errors.
@@ -28,6 +29,14 @@ class ReadSource(Reader):
 
     def __init__(self, split: dict[str, Any], pages: bool) -> None:
         self._split, self._pages = Split(**split), pages
+
+    def read_again(self, part: int) -> Iterator[pa.RecordBatch]:
+        """Position and text of every row of a Parquet split."""
+        row = part << ROW_BITS
+        for texts in read_texts(self._split):
+            positions = pa.array(np.arange(row, row + len(texts), dtype=np.uint64))
+            row += len(texts)
+            yield pa.RecordBatch.from_arrays([positions, texts], names=["position", "text"])
 
     def read(self, part: int, out: Output) -> Iterator[pa.RecordBatch]:
         containers = ContainerCounts()
@@ -69,6 +78,21 @@ def _id_keys(batch: pa.RecordBatch) -> pa.RecordBatch:
     )
 
 
+def source_layers(parts: Sequence[PartRef]) -> dict[int, tuple[Layer, ...]] | None:
+    """A layer for each part whose text is read from its source again; None where a copy costs less.
+
+    It pays for Parquet, whose columns can be read one by one.
+    """
+    layers: dict[int, tuple[Layer, ...]] = {}
+    for part in parts:
+        assert part.reader is not None
+        split = json.loads(part.reader.arguments)["split"]
+        if split["format"] != "parquet" or "html" in split["columns"]:
+            return None
+        layers[part.index] = (Layer("", part.identity, ("text",), reader=part.reader),)
+    return layers
+
+
 class ReadStream(Reader):
     """Reads a committed stream whose rows are not records of one part."""
 
@@ -103,15 +127,20 @@ class CountRepeated(Reducer):
 
 
 class Keep(Operator):
-    """Commits what survives a stage: position and some columns, as a stream that later stages read."""
+    """Commits what survives a stage: position and some columns, as a stream that later stages read.
 
-    def __init__(self, stream: str, columns: list[str], size: str | None = None) -> None:
-        self._stream, self._columns, self._size = stream, columns, size
+    With `measured` columns it adds `bytes`, the size of a record's strings in these.
+    """
+
+    def __init__(self, stream: str, columns: Sequence[str], measured: Sequence[str] = ()) -> None:
+        self._stream, self._columns, self._measured = stream, list(columns), list(measured)
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
         kept = batch.select(["position", *self._columns])
-        if self._size is not None:
-            kept = kept.append_column(self._size, _text_bytes(kept))
+        if self._measured:
+            names = set(batch.schema.names)
+            measured = batch.select([name for name in self._measured if name in names])
+            kept = kept.append_column("bytes", _text_bytes(measured))
         out.emit(self._stream, kept)
         return batch
 

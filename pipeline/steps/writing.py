@@ -16,7 +16,7 @@ from ...schemas.records import TEXT
 from ..exchange import partition_of
 from ..operator import Operator, Output, Reader, Reducer
 from ..sinks import open_sink
-from ..stage import Layer, PartRef, StreamRef
+from ..stage import Layer, OperatorRef, PartRef, StreamRef
 from ..view import ROW_BITS, read_part
 
 
@@ -72,9 +72,7 @@ class ReadShard(Reader):
 
     def read(self, part: int, out: Output) -> Iterator[pa.RecordBatch]:
         for piece in self._pieces:
-            layers = tuple(
-                Layer(**{**layer, "columns": tuple(layer["columns"])}) for layer in piece["layers"]
-            )
+            layers = tuple(_layer(**layer) for layer in piece["layers"])
             yield from self._piece(PartRef(piece["index"], layers), piece["start"], piece["stop"])
 
     def _piece(self, source: PartRef, start: int, stop: int) -> Iterator[pa.RecordBatch]:
@@ -94,6 +92,10 @@ class ReadShard(Reader):
 
     def _permuted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batch.take(pa.array(np.argsort(shuffle_keys(batch.column("id"), self._seed), kind="stable")))
+
+
+def _layer(columns: Sequence[str], reader: dict[str, str] | None, **plain: Any) -> Layer:
+    return Layer(columns=tuple(columns), reader=OperatorRef(**reader) if reader else None, **plain)
 
 
 class WriteShard(Operator):

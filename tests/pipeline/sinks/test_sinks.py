@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from hypothesis import given, settings
+from thresher.pipeline.row_groups import RowGroups, value_bytes
 from thresher.pipeline.sinks import FORMATS, ShardInfo, open_sink, suffix_of
-from thresher.pipeline.sinks.parquet import RowGroups, row_bytes
 from thresher.schemas.records import TEXT
 
 SCHEMA = TEXT.append(pa.field("quality", pa.float32()))
@@ -208,7 +208,7 @@ def test_row_groups_are_cut_by_rows_and_bytes_alone() -> None:
     batch = pa.RecordBatch.from_pydict(
         {"text": ["x" * (size - 4) if size > 4 else "" for size in sizes]}, schema
     )
-    assert row_bytes(batch.column(0)).tolist() == [10, 10, 100, 4, 4, 4, 4, 200, 5, 95]
+    assert value_bytes(batch.column(0)).tolist() == [10, 10, 100, 4, 4, 4, 4, 200, 5, 95]
     for cuts in ([10], [1] * 10, [3, 0, 6, 1]):
         groups, found, start = RowGroups(schema, rows=3, size=100), [], 0
         for size in cuts:
@@ -220,10 +220,10 @@ def test_row_groups_are_cut_by_rows_and_bytes_alone() -> None:
 
 def test_the_bytes_of_a_row_are_counted_in_lists_and_structs_too() -> None:
     lists = pa.array([["ab"], None, [], ["c", ""]]).slice(0)
-    assert row_bytes(lists).tolist() == [10, 4, 4, 13]
-    assert row_bytes(lists.slice(2)).tolist() == [4, 13]
-    assert row_bytes(pa.array([{"a": 1, "b": "xyz"}, {"a": None, "b": None}])).tolist() == [15, 12]
-    assert row_bytes(pa.array([True, None])).tolist() == [1, 1]
+    assert value_bytes(lists).tolist() == [10, 4, 4, 13]
+    assert value_bytes(lists.slice(2)).tolist() == [4, 13]
+    assert value_bytes(pa.array([{"a": 1, "b": "xyz"}, {"a": None, "b": None}])).tolist() == [15, 12]
+    assert value_bytes(pa.array([True, None])).tolist() == [1, 1]
 
 
 def test_a_parquet_shard_has_the_row_groups_of_its_rows_and_the_schema_it_was_given(tmp_path: Path) -> None:

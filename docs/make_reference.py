@@ -1,0 +1,263 @@
+"""Writes the tables of the reference pages from the models and tables that the program itself runs on.
+
+    python docs/make_reference.py            # rewrites the pages
+    python docs/make_reference.py --check    # exit status 1 where a page is stale
+
+A page says where a table goes with `<!-- table: NAME -->` and `<!-- end of table -->`; what stands between
+the two is replaced, and the prose around them stays as it is written.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from thresher.filters.rule_language import FUNCTIONS
+from thresher.filters.text.rule_sets import RULE_SETS
+from thresher.filters.text.signals import SIGNALS
+from thresher.schemas.job import job_schema
+from thresher.schemas.quantities import Count, Fraction, Size
+from thresher.schemas.records import TEXT
+from thresher.schemas.rules import RuleSet
+from thresher.schemas.steps import RESERVED, STEPS
+
+PAGES: Final = ("job-file.md", "signals.md")
+_TABLE: Final = re.compile(r"(<!-- table: ([a-z]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+_SIMPLE: Final = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+}
+
+Schema = Mapping[str, Any]
+
+
+def write_page(text: str) -> str:
+    """The page with each of its tables made anew. Raises KeyError for a table that does not exist."""
+    return _TABLE.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[3]}", text)
+
+
+def _table(columns: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def job_tables() -> str:
+    """Every key of the job file, section by section, as JSON Schema has them."""
+    schema = job_schema()
+    sections = [("The job", "", schema)]
+    for key in ("input", "output", "run"):
+        sections.append((f"`{key}`", "", schema["$defs"][key.capitalize()]))
+    return "\n".join(_section(title, note, found, schema) for title, note, found in sections)
+
+
+def step_tables() -> str:
+    """Every verb with its options, and the keys that stand beside a verb."""
+    schema = job_schema()
+    return "\n".join([*(_verb(verb, schema) for verb in STEPS), _beside(schema)])
+
+
+def _verb(verb: str, schema: Schema) -> str:
+    step = schema["$defs"][f"{verb.capitalize()}Step"]
+    written = step["properties"][verb]
+    lines = [f"### `{verb}`", "", f"{step['description']} {written['description']}", ""]
+    models = [model for model in _models(written, schema) if model.get("properties")]
+    if not models:
+        lines += [f"Written as: {_type(written, schema)}.", ""]
+    for model in models:
+        inner = {
+            key: _models(value, schema)[0]
+            for key, value in model["properties"].items()
+            if verb in ("dedup", "score") and _models(value, schema)
+        }
+        if not inner:
+            lines.append(_keys(model, schema))
+        for key, found in inner.items():
+            lines += [f"#### `{verb}: {{{key}: …}}`", "", _prose(found["description"]), "", _keys(found, schema)]
+    return "\n".join(lines)
+
+
+def _beside(schema: Schema) -> str:
+    step = schema["$defs"]["ScoreStep"]
+    beside = {**step, "properties": {key: step["properties"][key] for key in RESERVED}}
+    text = "These keys may stand beside a verb: `as` only for `score`; `on_null` for `filter`, `rule`, `score`"
+    lines = ["### Beside a verb", "", f"{text} and `select`.", "", _keys(beside, schema)]
+    return "\n".join([*lines, "#### `resources`", "", _keys(schema["$defs"]["Resources"], schema)])
+
+
+def _section(title: str, note: str, model: Schema, schema: Schema) -> str:
+    return f"### {title}\n\n{note}{_prose(model['description'])}\n\n{_keys(model, schema)}"
+
+
+def _prose(description: str) -> str:
+    return description.replace("\n", " ").strip()
+
+
+def _keys(model: Schema, schema: Schema) -> str:
+    needed = model.get("required", [])
+    rows = (
+        [f"`{key}`", _type(field, schema), _default(key in needed, field), _describe(field, schema)]
+        for key, field in model["properties"].items()
+    )
+    return _table(["key", "value", "default", "what it is"], rows)
+
+
+def _describe(field: Schema, schema: Schema) -> str:
+    return str(field.get("description") or schema["$defs"][field["$ref"].rpartition("/")[2]]["description"])
+
+
+def _default(needed: bool, field: Schema) -> str:
+    value = field.get("default")
+    if needed:
+        return "must be given"
+    if value is None or value == "" or value == [] or value == {}:
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _type(field: Schema, schema: Schema) -> str:
+    if "$ref" in field:
+        model = schema["$defs"][field["$ref"].rpartition("/")[2]]
+        keys = model.get("properties", {})
+        return f"{{{', '.join(keys)}}}" if keys else "{NAME: {PARAMETER: VALUE}}"
+    if amount := _amount(field):
+        return amount
+    for kind in ("anyOf", "oneOf"):
+        if kind in field:
+            found = [_type(option, schema) for option in field[kind] if option.get("type") != "null"]
+            return " or ".join(dict.fromkeys(found))
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    if field["type"] == "array":
+        item = field["items"]
+        return "list of steps" if "oneOf" in item else f"list of {_type(item, schema)}"
+    if field["type"] == "object":
+        names = field.get("propertyNames", {}).get("enum")
+        return f"mapping from {', '.join(names)} to text" if names else "mapping"
+    return _SIMPLE[field["type"]] + _bounds(field)
+
+
+def _amount(field: Schema) -> str:
+    """What quantities.py reads in more than one notation."""
+    from pydantic import TypeAdapter
+
+    options = field.get("anyOf")
+    for kind, told in ((Size, "size, as in `256MB`"), (Fraction, "share, as in `10%` or `0.1`")):
+        if options is not None and TypeAdapter(kind).json_schema()["anyOf"] == options:
+            return told
+    plain = {key: value for key, value in field.items() if key in ("type", "minimum")}
+    return "count, as in `5e9`" if plain == TypeAdapter(Count).json_schema() else ""
+
+
+def _bounds(field: Schema) -> str:
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    found = [f"{word} {field[key]}" for key, word in words.items() if key in field and field[key] < 2**62]
+    return f", {' and '.join(found)}" if found else ""
+
+
+def _models(field: Schema, schema: Schema) -> list[Schema]:
+    options = [field, *field.get("anyOf", ())]
+    names = [option["$ref"].rpartition("/")[2] for option in options if "$ref" in option]
+    return [schema["$defs"][name] for name in names]
+
+
+def record_table() -> str:
+    """The columns of a record that rules, scorers and selections may read besides signals."""
+    told = {
+        "id": "the input's field `id`, or the one that `columns` names; else the WARC-Record-ID; else a hash",
+        "text": "the text",
+        "url": "its address, where the input has one",
+        "source": "file and offset: a byte, a line's first byte or a row",
+        "date": "as the input gives it",
+        "lang": "made by `language`",
+        "lang_score": "made by `language`, in [0, 1]",
+        "meta": "the input's other fields, as JSON",
+    }
+    return _table(["column", "type", "what it is"], ([f"`{f.name}`", str(f.type), told[f.name]] for f in TEXT))
+
+
+def signal_table() -> str:
+    """Every signal. A fraction or ratio is in [0, 1] unless its definition says per word."""
+    rows = ([f"`{s.name}`", _unit(s.name, s.doc), s.doc, s.source or "ours"] for s in SIGNALS.values())
+    return _table(["signal", "unit", "definition", "source"], rows)
+
+
+def _unit(name: str, doc: str) -> str:
+    if name.startswith("mean_") or name.startswith("max_"):
+        return "characters"
+    if "per word" in doc:
+        return "per word"
+    return name.removesuffix("_count").split("_")[-1] + "s" if "_count" in name else "share, 0 to 1"
+
+
+def rule_tables() -> str:
+    """Every rule of every rule set."""
+    return "\n".join(_rule_set(rules) for rules in RULE_SETS.values())
+
+
+def _rule_set(rules: RuleSet) -> str:
+    rows = (
+        [
+            f"`{rule.reason}`",
+            f"`{rule.expression}`",
+            ", ".join(f"`{name}: {_plain(value)}`" for name, value in rule.parameters.items()),
+            rule.source,
+        ]
+        for rule in rules.rules
+    )
+    table = _table(["reason", "a record stays where", "parameters", "source"], rows)
+    return f"### `{rules.name}`\n\n{rules.source}.\n\n{table}"
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def function_list() -> str:
+    """The functions of the rule language with how many arguments each takes."""
+    rows = (
+        [f"`{name}`", f"{f.least}" if f.least == f.most else f"{f.least} to {f.most}", f.gives]
+        for name, f in FUNCTIONS.items()
+    )
+    return _table(["function", "arguments", "gives"], rows)
+
+
+TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    "job": job_tables,
+    "steps": step_tables,
+    "record": record_table,
+    "signals": signal_table,
+    "rules": rule_tables,
+    "functions": function_list,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Rewrites the pages, or says which are stale."""
+    stale = []
+    for name in PAGES:
+        page = Path(__file__).parent / name
+        text = page.read_text(encoding="utf-8")
+        made = write_page(text)
+        if made != text:
+            stale.append(name)
+            if "--check" not in arguments:
+                page.write_text(made, encoding="utf-8")
+    if stale and "--check" in arguments:
+        print(f"stale: {', '.join(stale)}; run python docs/make_reference.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
