@@ -31,7 +31,8 @@ def measure(command: Sequence[str], environment: dict[str, str] | None = None) -
     A process of our own adopts whatever the command leaves running, so that servers which outlive their
     parent are waited for and counted.
     """
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import process_tree; process_tree._adopt()"
+    here = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r}); import process_tree; process_tree._adopt()"
     result = subprocess.run(
         [sys.executable, "-c", code, *command],
         capture_output=True,
@@ -39,7 +40,9 @@ def measure(command: Sequence[str], environment: dict[str, str] | None = None) -
         env={**os.environ, **(environment or {})},
     )
     if result.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}")
+        raise RuntimeError(
+            f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}"
+        )
     output, _, figures = result.stdout.rpartition("\n#usage ")
     cpu, wall, peak = figures.split()
     return Usage(float(cpu), float(wall), int(peak), output)

@@ -63,7 +63,6 @@ def bare(path: Path) -> tuple[int, int]:
 def ours(path: Path) -> tuple[int, int]:
     """Pages and characters of text, by `read` and `extract`, with accounts and metadata."""
     import pyarrow.compute as pc
-
     from thresher.filters.text.extraction import extract
     from thresher.pipeline.sources import ContainerCounts, Split, read
 
@@ -83,7 +82,9 @@ def measure(work: Callable[[Path], tuple[int, int]], path: Path) -> tuple[float,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--warc", type=Path)
     parser.add_argument("--pages", type=Path, help="a file with the path of one HTML file per line")
     parser.add_argument("--limit", type=int, default=4000, help="pages to wrap")
@@ -107,7 +108,9 @@ def compare(path: Path, rounds: int) -> None:
             seconds[name].append(spent)
     medians = {name: statistics.median(spent) for name, spent in seconds.items()}
     for name, median in medians.items():
-        print(f"{name:10} {pages[name]:6} pages {median:8.3f} CPU s {pages[name] / median:8.0f} pages/s a core")
+        print(
+            f"{name:10} {pages[name]:6} pages {median:8.3f} CPU s {pages[name] / median:8.0f} pages/s a core"
+        )
     ratio = medians["thresher"] / medians["bare"]
     print(f"ratio {ratio:.3f} (at most {LIMIT})")
 

@@ -53,10 +53,10 @@ def _cell(text: str) -> str:
 def job_tables() -> str:
     """Every key of the job file, section by section, as JSON Schema has them."""
     schema = job_schema()
-    sections = [("The job", "", schema)]
+    sections = [("The job", schema)]
     for key in ("input", "output", "run"):
-        sections.append((f"`{key}`", "", schema["$defs"][key.capitalize()]))
-    return "\n".join(_section(title, note, found, schema) for title, note, found in sections)
+        sections.append((f"`{key}`", schema["$defs"][key.capitalize()]))
+    return "\n".join(_section(title, found, schema) for title, found in sections)
 
 
 def step_tables() -> str:
@@ -81,24 +81,32 @@ def _verb(verb: str, schema: Schema) -> str:
         if not inner:
             lines.append(_keys(model, schema))
         for key, found in inner.items():
-            lines += [f"#### `{verb}: {{{key}: …}}`", "", _prose(found["description"]), "", _keys(found, schema)]
+            lines += [
+                f"#### `{verb}: {{{key}: …}}`",
+                "",
+                _prose(found["description"]),
+                "",
+                _keys(found, schema),
+            ]
     return "\n".join(lines)
 
 
 def _beside(schema: Schema) -> str:
     step = schema["$defs"]["ScoreStep"]
     beside = {**step, "properties": {key: step["properties"][key] for key in RESERVED}}
-    text = "These keys may stand beside a verb: `as` only for `score`; `on_null` for `filter`, `rule`, `score`"
+    text = (
+        "These keys may stand beside a verb: `as` only for `score`; `on_null` for `filter`, `rule`, `score`"
+    )
     lines = ["### Beside a verb", "", f"{text} and `select`.", "", _keys(beside, schema)]
     return "\n".join([*lines, "#### `resources`", "", _keys(schema["$defs"]["Resources"], schema)])
 
 
-def _section(title: str, note: str, model: Schema, schema: Schema) -> str:
-    return f"### {title}\n\n{note}{_prose(model['description'])}\n\n{_keys(model, schema)}"
+def _section(title: str, model: Schema, schema: Schema) -> str:
+    return f"### {title}\n\n{_prose(model['description'])}\n\n{_keys(model, schema)}"
 
 
 def _prose(description: str) -> str:
-    return description.replace("\n", " ").strip()
+    return " ".join(description.split())
 
 
 def _keys(model: Schema, schema: Schema) -> str:
@@ -127,7 +135,7 @@ def _type(field: Schema, schema: Schema) -> str:
     if "$ref" in field:
         model = schema["$defs"][field["$ref"].rpartition("/")[2]]
         keys = model.get("properties", {})
-        return f"{{{', '.join(keys)}}}" if keys else "{NAME: {PARAMETER: VALUE}}"
+        return f"{{{', '.join(keys)}}}" if keys else "{NAME: {PARAMETER: VALUE}} with a name of signals.md"
     if amount := _amount(field):
         return amount
     for kind in ("anyOf", "oneOf"):
@@ -160,7 +168,12 @@ def _amount(field: Schema) -> str:
 
 
 def _bounds(field: Schema) -> str:
-    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
     found = [f"{word} {field[key]}" for key, word in words.items() if key in field and field[key] < 2**62]
     return f", {' and '.join(found)}" if found else ""
 
@@ -183,21 +196,28 @@ def record_table() -> str:
         "lang_score": "made by `language`, in [0, 1]",
         "meta": "the input's other fields, as JSON",
     }
-    return _table(["column", "type", "what it is"], ([f"`{f.name}`", str(f.type), told[f.name]] for f in TEXT))
+    return _table(
+        ["column", "type", "what it is"], ([f"`{f.name}`", str(f.type), told[f.name]] for f in TEXT)
+    )
 
 
 def signal_table() -> str:
-    """Every signal. A fraction or ratio is in [0, 1] unless its definition says per word."""
+    """Every signal with its unit, its definition and where it was first described."""
     rows = ([f"`{s.name}`", _unit(s.name, s.doc), s.doc, s.source or "ours"] for s in SIGNALS.values())
     return _table(["signal", "unit", "definition", "source"], rows)
 
 
 def _unit(name: str, doc: str) -> str:
-    if name.startswith("mean_") or name.startswith("max_"):
+    if name.startswith(("mean_", "max_")):
         return "characters"
     if "per word" in doc:
         return "per word"
-    return name.removesuffix("_count").split("_")[-1] + "s" if "_count" in name else "share, 0 to 1"
+    counted = re.fullmatch(
+        r"(?:.*_)?(byte|char|word|line|paragraph|sentence|bracket)_count(?:_any_ending)?", name
+    )
+    if counted:
+        return {"char": "character"}.get(counted[1], counted[1]) + "s"
+    return "occurrences" if name.endswith("_count") else "share, 0 to 1"
 
 
 def rule_tables() -> str:

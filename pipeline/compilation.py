@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,10 @@ def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep
     name, options, seed = step.name, step.options, job.run.seed
     match step.kind:
         case "extract":
-            operator = OperatorRef.of(Extract, step=name, method=options.with_)
+            library = options.with_.removesuffix("_plain")
+            operator = OperatorRef.of(
+                Extract, step=name, method=options.with_, library=f"{library} {metadata.version(library)}"
+            )
             return MapStep(name, operator, frozenset({"url", "meta"}), ("text", "meta"), edits_text=True)
         case "language":
             return MapStep(name, _language(name, options), frozenset({"text"}), ("lang", "lang_score"))

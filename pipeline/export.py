@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -34,6 +35,7 @@ from .steps.writing import (
 )
 from .store import publish, unfinished
 
+SHARD_NAME = re.compile(r"shard-\d{5,}\.(parquet|jsonl(\.gz|\.zst)?|tar)")
 LEDGER_SHARES = {"full": 1.0, "sampled": 0.01, "counts": 0.0}
 
 
@@ -179,26 +181,25 @@ class OutputDirectory:
         totals: dict[str, Any],
     ) -> list[Shard]:
         """Replaces an earlier output of the same directory and returns the shards."""
-        self._retract()
+        (self._path / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(self._path / "ledger", ignore_errors=True)
         written = [self._shard(job, committed) for committed in shards]
         for committed in ledgers:
             stream = committed.streams["rows"]
             self._place(Path(stream.path), Path("ledger") / f"part-{committed.task:05d}.parquet")
         self._write_containers(containers)
         self._write("job.yaml", write_yaml(_portable(job)).encode())
+        self._remove_strays(written)
         manifest = {"name": job.name, "shards": [asdict(shard) for shard in written], "totals": totals}
         self._write("manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
         return written
 
-    def _retract(self) -> None:
-        manifest = self._path / "manifest.json"
-        if manifest.exists():
-            old = json.loads(manifest.read_bytes())
-            manifest.unlink()
-            for shard in old["shards"]:
-                # An output's own files only, whatever the manifest says.
-                (self._path / Path(shard["path"]).name).unlink(missing_ok=True)
-        shutil.rmtree(self._path / "ledger", ignore_errors=True)
+    def _remove_strays(self, shards: Sequence[Shard]) -> None:
+        """Shards of an earlier output that this one has not replaced."""
+        ours = {shard.path for shard in shards}
+        for path in self._path.glob("shard-*"):
+            if path.name not in ours and SHARD_NAME.fullmatch(path.name):
+                path.unlink()
 
     def _shard(self, job: Job, committed: Committed) -> Shard:
         stream = committed.streams["shard"]

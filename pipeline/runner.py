@@ -51,12 +51,13 @@ def run_job(
     if job.run.engine != "local":
         raise JobRefused(f"run.engine: {job.run.engine} is not installed; use local")
     output, work = Path(job.output.path), Path(job.run.work)
+    lock_directory = work
     if limit is not None:
         output, work = output / f"limit-{limit}", work / f"limit-{limit}"
     work.mkdir(parents=True, exist_ok=True)
     output.mkdir(parents=True, exist_ok=True)
     planned = plan(job, allow_code)
-    lock = RunLock(work)
+    lock = RunLock(lock_directory)
     engine = LocalEngine(job.run.workers, lock.run, planned.kernels)
     try:
         lock.sweep(work)

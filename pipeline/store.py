@@ -77,6 +77,8 @@ def publish(temporary: Path, path: Path) -> None:
     """Moves a finished file to its final name, replacing what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(temporary, path)
+    # Where both were names of one file already, renaming has left both.
+    temporary.unlink(missing_ok=True)
     _sync_directory(path.parent)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import pyarrow as pa
 
 from .charset import decode
-from .page_limits import PageTooLarge, check_markup, check_tree
+from .page_limits import PageTooLarge, check_markup, check_tree, count_tags
 from .page_metadata import NO_METADATA, Metadata, read_metadata
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ def extract(
     memory out of proportion to its size has `too_deep` or `too_large`. There is no time limit: what a page
     gives depends on the page alone. Raises ValueError for another method.
     """
-    if method not in _EXTRACTORS:
-        raise ValueError(f"no extraction method {method!r}; there are {', '.join(_EXTRACTORS)}")
+    if method not in get_args(Method):
+        raise ValueError(f"no extraction method {method!r}; there are {', '.join(get_args(Method))}")
     urls = [None] * len(payload) if url is None else url.to_pylist()
     pages = [
         extract_page(body, kind, address, method)
@@ -87,14 +88,13 @@ def extract_page(payload: bytes | None, content_type: str | None, url: str | Non
         return _page(html, NO_METADATA, charset)
     # Null characters are dropped or replaced by every HTML parser, and some C code stops at them.
     html = html.replace("\0", "\ufffd") if "\0" in html else html
-    from resiliparse.parse.html import HTMLTree
-
     try:
-        tags = check_markup(html)
-        tree = HTMLTree.parse(html)
+        tags = count_tags(payload)
+        check_markup(html, tags)
+        tree = _parser()(html)
         check_tree(tree, tags)
         metadata = read_metadata(tree, html, url)
-        text = _EXTRACTORS[method](tree, html)
+        text = _extractor(method)(tree, html)
     except PageTooLarge as refusal:
         return Page(charset=charset, error=refusal.reason)
     except Exception:  # whatever a parser says about a page is that page's error
@@ -110,29 +110,24 @@ def _page(text: str, metadata: Metadata, charset: str) -> Page:
     return Page(text, metadata, charset)
 
 
-def _main_content(tree: HTMLTree, html: str) -> str:
+@cache
+def _parser() -> Callable[[str], HTMLTree]:
+    from resiliparse.parse.html import HTMLTree
+
+    return HTMLTree.parse
+
+
+@cache
+def _extractor(method: Method) -> Callable[[HTMLTree, str], str]:
+    """What makes text of a parsed page. Each library is imported when it is first asked for."""
+    if method == "trafilatura":
+        import trafilatura
+
+        return lambda tree, html: trafilatura.extract(html, include_comments=False) or ""
     from resiliparse.extract.html2text import extract_plain_text
 
-    return str(extract_plain_text(tree, main_content=True))
-
-
-def _plain(tree: HTMLTree, html: str) -> str:
-    from resiliparse.extract.html2text import extract_plain_text
-
-    return str(extract_plain_text(tree))
-
-
-def _trafilatura(tree: HTMLTree, html: str) -> str:
-    import trafilatura
-
-    return trafilatura.extract(html, include_comments=False) or ""
-
-
-_EXTRACTORS: Final[dict[str, Callable[[HTMLTree, str], str]]] = {
-    "resiliparse": _main_content,
-    "resiliparse_plain": _plain,
-    "trafilatura": _trafilatura,
-}
+    main_content = method == "resiliparse"
+    return lambda tree, html: extract_plain_text(tree, main_content=main_content)
 
 
 def _encodable(value: str | None) -> str | None:

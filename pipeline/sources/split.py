@@ -10,7 +10,7 @@ from typing import Any, Final
 from .compression import compression_of
 from .files import SourceFile, open_file
 from .parquet import row_group_sizes
-from .warc import is_cut_by_record
+from .warc_boundaries import is_cut_by_record
 
 TARGET_BYTES: Final = 64 << 20
 

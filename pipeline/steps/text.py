@@ -24,9 +24,10 @@ class Extract(Operator):
     """Turns payloads into text; records that came with text pass as they are.
 
     A page without any text is dropped as `empty_extraction`; one that cannot be parsed is an error.
+    `library` names the extractor's version, for the fingerprint.
     """
 
-    def __init__(self, step: str, method: Extractor) -> None:
+    def __init__(self, step: str, method: Extractor, library: str) -> None:
         from ...filters.text.extraction import extract
 
         self._step, self._method, self._extract_batch = step, method, extract

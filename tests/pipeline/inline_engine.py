@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from thresher.pipeline.stage import Committed, Stage, TaskFailed, TaskId
 from thresher.pipeline.task import map_task, reduce_task, spool_path, spool_task
 
@@ -51,3 +54,12 @@ class InlineEngine:
 
     def close(self) -> None:
         """There is nothing to end."""
+
+
+@contextmanager
+def inline_tasks() -> Iterator[None]:
+    """Jobs run their tasks in this process, and nothing waits for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("thresher.pipeline.runner.LocalEngine", InlineEngine)
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield

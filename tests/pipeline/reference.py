@@ -205,7 +205,7 @@ def rank(record: Record, keep: Any) -> tuple[Any, ...]:
 def exact_clusters(records: list[Record], how: Mapping[str, Any]) -> Iterable[list[Record]]:
     def key(record: Record) -> Hashable:
         if how.get("on") == "url":
-            return PAGES[record["url"]]
+            return PAGES.get(record["url"], record["url"])
         text = str(record["text"])
         if how.get("normalize", "whitespace") == "none":
             return text
@@ -309,7 +309,7 @@ def interpret(
         ledger.update({place: (step, *why) for place, why in lost.items()})
         alive[:] = [record for record in alive if record["position"] not in lost]
 
-    readable = {record["position"]: ("error", "missing_text", "no field 'text'") for record in alive}
+    readable = {record["position"]: ("error", "missing_text", ...) for record in alive}
     lose("input", {place: why for place, why in readable.items() if documents[place]["text"] is None})
     for step in steps:
         name, on_null = step["name"], step.get("on_null", "drop")

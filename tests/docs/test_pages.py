@@ -1,0 +1,153 @@
+"""The pages of the documentation: what they show happens, what they list exists, and nothing is left out."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import thresher
+import yaml
+from thresher.filters.text.rule_sets import RULE_SETS
+from thresher.filters.text.signals import SIGNALS
+from thresher.jobs.cli import cli
+from thresher.schemas import job, steps, verbs
+
+ROOT = Path(thresher.__file__).parent
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+HOUSE_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+SCRIPT = DOCS / "make_reference.py"
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+page = _load("documentation_page", Path(__file__).with_name("page.py"))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_what_a_page_tells_its_reader_to_do_works_as_it_shows(path: Path, tmp_path: Path) -> None:
+    page.follow(path.read_text(encoding="utf-8"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        (["kept 5"], "kept 5\n", True),
+        (["kept 5"], "kept 50\n", False),
+        (["kept 5"], "kept 5\nmore\n", False),
+        (["in …/out, … s"], "in /tmp/x/out, 2 s\n", True),
+        (["in …/out"], "in /tmp/x/in\n", False),
+        (["first", "…"], "first\nsecond\nthird\n", True),
+        (["…", "last"], "first\nlast\n", True),
+        (["…", "last"], "first\n", False),
+        (["a.c"], "abc\n", False),
+        ([], "anything\n", True),
+        (["something"], "", False),
+    ],
+)
+def test_an_ellipsis_stands_for_anything_and_everything_else_for_itself(
+    shown: list[str], printed: str, same: bool
+) -> None:
+    assert page.matches(printed, shown) is same
+
+
+def test_a_page_whose_command_fails_or_prints_otherwise_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="exit status 3"):
+        page.follow("```console\n$ exit 3\n```\n", tmp_path)
+    page.follow("```console\n$ exit 3\n$ echo $?\n3\n```\n", tmp_path)
+    with pytest.raises(AssertionError, match="the page shows"):
+        page.follow("```console\n$ echo one\ntwo\n```\n", tmp_path)
+
+
+def test_a_page_writes_its_files_before_the_commands_below_them_and_runs_nothing_else(tmp_path: Path) -> None:
+    text = (
+        '```yaml title="a/b.yaml"\nx: 1\n```\n```console\n$ cat a/b.yaml\nx: 1\n```\n'
+        '```yaml title="a/b.yaml"\nx: 2\n```\n```console\n$ cat a/b.yaml\nx: 2\n```\n'
+        "```sh\ntouch never\n```\n"
+    )
+    page.follow(text, tmp_path)
+    assert not (tmp_path / "never").exists()
+
+
+def test_the_tables_of_the_reference_are_those_of_the_program() -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_signal_is_on_the_page_of_signals_with_its_definition() -> None:
+    rows = _rows(DOCS / "signals.md")
+    for name, spec in SIGNALS.items():
+        _, unit, definition, source = rows[name]
+        assert unit
+        assert definition == spec.doc
+        assert source == (spec.source or "ours")
+
+
+def test_every_rule_is_on_the_page_of_signals_with_its_parameters_and_source() -> None:
+    text = (DOCS / "signals.md").read_text(encoding="utf-8")
+    for rules in RULE_SETS.values():
+        _, heading, rest = text.partition(f"### `{rules.name}`\n")
+        assert heading, rules.name
+        section = rest.partition("\n### ")[0]
+        for rule in rules.rules:
+            (line,) = [line for line in section.splitlines() if line.startswith(f"| `{rule.reason}` |")]
+            assert rule.source in line
+            for name, value in rule.parameters.items():
+                assert f"`{name}: {yaml.safe_dump(value).split(chr(10))[0]}`" in line
+
+
+def test_every_verb_and_option_of_a_job_is_on_its_page() -> None:
+    text = (DOCS / "job-file.md").read_text(encoding="utf-8")
+    assert [verb for verb in steps.STEPS if f"### `{verb}`\n" not in text] == []
+    models = [job.Job, job.Input, job.Output, job.Run, verbs.Resources, verbs.Exact, verbs.MinHash]
+    models += [verbs.Extract, verbs.Language, verbs.Url, verbs.FastText, verbs.Select]
+    keys = {info.alias or name for model in models for name, info in model.model_fields.items()}
+    rows = _rows(DOCS / "job-file.md")
+    assert sorted(keys - set(rows)) == []
+    assert sorted(set(steps.RESERVED) - set(rows)) == []
+
+
+def test_the_readme_names_every_command_and_every_page() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in cli.commands if f"`thresher {name}" not in text] == []
+    assert [path.name for path in PAGES if f"(docs/{path.name})" not in text] == []
+
+
+def test_the_job_in_the_readme_is_a_valid_job(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    written = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "job.yaml").write_text(written[0], encoding="utf-8")
+    loaded = thresher.load(tmp_path / "job.yaml", check=False)
+    assert [step.name for step in loaded.steps][-1] == "select:quality"
+
+
+@pytest.mark.parametrize("path", [*HOUSE_PAGES, *PAGES], ids=lambda path: path.stem)
+def test_every_link_to_a_file_leads_to_one(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (path.parent / link).exists()] == []
+
+
+def _rows(path: Path) -> dict[str, list[str]]:
+    """The rows of the page's tables whose first cell is code, by that code, as lists of cells."""
+    rows: dict[str, list[str]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if cells and re.fullmatch(r"`[^`]+`", cells[0]):
+            rows[cells[0].strip("`")] = [cell.replace("\\|", "|") for cell in cells]
+    return rows
