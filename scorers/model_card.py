@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .training import Trained
+from ..schemas.contracts import AssetRef
+from .metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model: the file, its card beside it, and its figures on documents it has not seen."""
+
+    model: AssetRef
+    card: Path
+    documents: Mapping[str, int]  # that it was trained on, by label
+    held_out: Mapping[str, int]  # that it was measured on, by label
+    skipped: int  # records without text
+    data_sha256: str  # of the training text, in the order in which the model saw it
+    metrics: Mapping[str, Metrics]  # by label, against all others
 
 
 def model_card(trained: Trained, parameters: Mapping[str, Any], sources: Mapping[str, Iterable[str]]) -> str:

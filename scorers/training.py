@@ -19,7 +19,7 @@ import pyarrow as pa
 from ..schemas.contracts import AssetError, AssetRef
 from .assets import checksum
 from .metrics import Metrics, measure
-from .model_card import model_card
+from .model_card import Trained, model_card
 from .training_text import TrainingText
 
 _LINES: Final = 4096  # held-out documents that are scored at a time
@@ -45,19 +45,6 @@ except (RuntimeError, ValueError, MemoryError) as error:
 
 class TrainingError(Exception):
     """fastText could not learn from the data; the message is its own, with what may help."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained model: the file, its card beside it, and its figures on documents it has not seen."""
-
-    model: AssetRef
-    card: Path
-    documents: Mapping[str, int]  # that it was trained on, by label
-    held_out: Mapping[str, int]  # that it was measured on, by label
-    skipped: int  # records without text
-    data_sha256: str  # of the training text, in the order in which the model saw it
-    metrics: Mapping[str, Metrics]  # by label, against all others
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Writers of shards: Parquet, JSON Lines, WebDataset."""
 
-from .sink import FORMATS, ShardInfo, Sink, open_sink, suffix_of
+from .formats import FORMATS, open_sink, suffix_of
+from .sink import ShardInfo, Sink
 
 __all__ = ["FORMATS", "ShardInfo", "Sink", "open_sink", "suffix_of"]

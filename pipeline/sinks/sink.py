@@ -1,25 +1,13 @@
-"""What every writer of shards promises, and how one is chosen."""
+"""What every writer of shards promises."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal
 
 import pyarrow as pa
 
 from .shard_file import ShardFile
-
-Format = Literal["parquet", "jsonl", "webdataset"]
-
-# For each format its suffix and its compressions with the suffix that each adds, the default first.
-FORMATS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
-    "parquet": (".parquet", {"zstd": "", "gzip": "", "snappy": "", "none": ""}),
-    "jsonl": (".jsonl", {"zstd": ".zst", "gzip": ".gz", "none": ""}),
-    "webdataset": (".tar", {"none": ""}),
-}
 
 
 @dataclass(frozen=True)
@@ -70,53 +58,6 @@ class Sink(ABC):
     @abstractmethod
     def _finish(self) -> None:
         """Writes what is still held back, and the format's end."""
-
-
-def suffix_of(format: str, compression: str | None = None) -> str:
-    """What a shard's file name ends with, such as `.jsonl.zst`. Raises ValueError as `open_sink` does."""
-    suffix, compressions = FORMATS.get(format, ("", {}))
-    return suffix + compressions.get(_checked(format, compression), "")
-
-
-def open_sink(
-    format: str, compression: str | None, schema: pa.Schema, path: str | Path, shard: int = 0
-) -> Sink:
-    """A sink that writes one shard to `path`, which it creates or overwrites.
-
-    `format`: parquet, jsonl or webdataset. `compression`: None for the format's default; parquet takes zstd,
-    gzip, snappy and none; jsonl zstd, gzip and none; webdataset none, as its readers expect plain tar.
-    `schema`: the columns of the shard. `shard`: its number, which enters the keys of a WebDataset. Raises
-    ValueError for a format, a compression or a column type that cannot be written.
-    """
-    compression = _checked(format, compression)
-    file = ShardFile(Path(path), "none" if format == "parquet" else compression)
-    try:
-        if format == "parquet":
-            from .parquet import ParquetSink
-
-            return ParquetSink(schema, file, compression)
-        if format == "jsonl":
-            from .json_lines import JsonLinesSink
-
-            return JsonLinesSink(schema, file)
-        from .webdataset import WebDatasetSink
-
-        return WebDatasetSink(schema, file, shard)
-    except ValueError:
-        file.discard()
-        raise
-
-
-def _checked(format: str, compression: str | None) -> str:
-    if format not in FORMATS:
-        raise ValueError(f"output format {format!r} is not known; write one of {', '.join(FORMATS)}")
-    compressions = FORMATS[format][1]
-    chosen = next(iter(compressions)) if compression is None else compression
-    if chosen not in compressions:
-        raise ValueError(
-            f"{format} cannot be compressed with {chosen!r}; write one of {', '.join(compressions)}"
-        )
-    return chosen
 
 
 def _cast(column: pa.Array, dtype: pa.DataType) -> pa.Array:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from .compression import GZIP_MAGIC, ZSTD_MAGIC
+from .compression import GZIP_MAGIC, ZSTD_MAGIC, Decoded
 
 # chunk-size [chunk-ext] CRLF (RFC 9112, section 7.1); servers that send a bare LF exist.
 _CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
@@ -96,7 +97,7 @@ def _decode(body: bytes, coding: str, limits: Limits, cut: bool) -> bytes:
         case "br":
             return _collect(_brotli(body), body, limits, cut)
         case "zstd":
-            return _collect(_zstd(body, limits), body, limits, cut) if body.startswith(ZSTD_MAGIC) else body
+            return _collect(_zstd(body), body, limits, cut) if body.startswith(ZSTD_MAGIC) else body
     raise BodyError("bad_content_encoding", f"unknown content coding {coding[:40]!r}")
 
 
@@ -142,10 +143,8 @@ def _brotli(body: bytes) -> Iterator[bytes]:
         raise EOFError("the coded body ends early")
 
 
-def _zstd(body: bytes, limits: Limits) -> Iterator[bytes]:
-    import zstandard
-
-    decoder = zstandard.ZstdDecompressor(max_window_size=limits.payload_bytes)
-    with decoder.stream_reader(body, read_across_frames=True) as reader:
-        while piece := reader.read(_PIECE):
-            yield piece
+def _zstd(body: bytes) -> Iterator[bytes]:
+    stream = Decoded(io.BytesIO(body), "zstd")
+    yield from stream.pieces()
+    if stream.fault is not None:
+        raise EOFError(stream.fault.detail)
