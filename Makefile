@@ -32,8 +32,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy schemas filters scorers pipeline jobs
 
+# make bench OPTIONS=--quick takes samples.
 bench: setup
-	$(BIN)/python benchmarks/all.py --corpus $(CORPUS) --peers $(PEERS)
+	$(BIN)/python benchmarks/corpus.py $(CORPUS)
+	$(BIN)/python benchmarks/peers/setup.py $(PEERS)
+	$(BIN)/python benchmarks/all.py --corpus $(CORPUS) --peer-python $(PEERS)/bin/python $(OPTIONS)
 
 clean:
 	rm -rf .venv demo-run build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -33,6 +33,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from figures import Figure, add_option, save
 from thresher.filters.expressions import evaluate_rules, parse
 from thresher.filters.text.rule_sets import RULE_SETS
 from thresher.filters.text.signals import compute_signals
@@ -75,8 +76,8 @@ def ours(texts: list[str], name: str, words: WordKind) -> list[str | None]:
     return reasons
 
 
-def show(name: str, words: str, mine: list[str | None], peer: list[str | None]) -> None:
-    """One line of counts, and the commonest reasons of one-sided drops."""
+def show(name: str, words: str, mine: list[str | None], peer: list[str | None]) -> float:
+    """One line of counts, and the commonest reasons of one-sided drops. Returns the share that agrees."""
     pairs = list(zip(mine, peer, strict=True))
     kept = sum(a is None and b is None for a, b in pairs)
     dropped = sum(a is not None and b is not None for a, b in pairs)
@@ -89,6 +90,7 @@ def show(name: str, words: str, mine: list[str | None], peer: list[str | None]) 
     for side, reasons in (("only ours", only_mine), ("only datatrove", only_peer)):
         if reasons:
             print(f"    {side}: " + ", ".join(f"{reason} {n}" for reason, n in reasons.most_common(5)))
+    return (kept + dropped) / len(pairs)
 
 
 def main() -> None:
@@ -98,14 +100,19 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--peer-python", required=True, help="a Python that has datatrove")
     parser.add_argument("--documents", type=int, default=300)
+    add_option(parser)
     options = parser.parse_args()
     texts = documents(options.corpus, options.documents)
+    found = []
     for mode, words in MODES.items():
         peer = theirs(texts, options.peer_python, mode)
         print(f"datatrove with {words} words")
         for name in RULE_SETS:
             for kind in WORD_KINDS:
-                show(name, kind, ours(texts, name, kind), [verdicts[name] for verdicts in peer])
+                share = show(name, kind, ours(texts, name, kind), [verdicts[name] for verdicts in peer])
+                if (mode, kind) == ("spaced", "whitespace"):
+                    found.append(Figure(f"agreement with datatrove, same words: {name}", share, "share"))
+    save(found, options.figures)
 
 
 if __name__ == "__main__":

@@ -20,18 +20,16 @@ import time
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+from figures import Figure, add_option, save
+
+from jobs import documents
 
 BATCH_BYTES = 4 << 20  # of text in a batch
 
 
-def documents(corpus: Path, sample: int | None) -> list[str]:
+def texts_of(corpus: Path, sample: int | None) -> list[str]:
     """The texts of the corpus, or `sample` of them, evenly spread."""
-    column = pq.read_table(corpus / "docs.parquet", columns=["text"])["text"]
-    if sample is None or sample >= len(column):
-        return [text or "" for text in column.to_pylist()]
-    step = len(column) / sample
-    return [column[int(i * step)].as_py() or "" for i in range(sample)]
+    return [text or "" for text in documents(corpus, sample, ["text"])["text"].to_pylist()]
 
 
 def batches(texts: list[str]) -> list[pa.Array]:
@@ -104,7 +102,9 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--peer-python", help="a Python that has datatrove; without it only ours is timed")
     parser.add_argument("--sample", type=int, default=300, help="documents that both read")
+    parser.add_argument("--documents", type=int, help="documents that ours alone reads; all if left out")
     parser.add_argument("--runs", type=int, default=3, help="alternating runs")
+    add_option(parser)
     parser.add_argument("--ours", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--repeats", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -114,14 +114,16 @@ def main() -> None:
     this = [sys.executable, str(Path(__file__).resolve()), "--corpus", str(options.corpus)]
     with tempfile.TemporaryDirectory() as folder:
         everything, sample = Path(folder) / "all.jsonl", Path(folder) / "sample.jsonl"
-        megabytes = write(documents(options.corpus, None), everything)
+        megabytes = write(texts_of(options.corpus, options.documents), everything)
         runs = [timed([*this, "--ours", str(everything)]) for _ in range(options.runs)]
         cpu = statistics.median(run["cpu_s"] for run in runs)
         rules = statistics.median(run["rules_s"] for run in runs)
         report("thresher", megabytes, cpu, f"all documents; {rules / cpu:.1%} of it in rules")
+        found = [Figure("filters, kernels and rules", megabytes / cpu, "MB/s a core", 50)]
         if not options.peer_python:
+            save(found, options.figures)
             return
-        megabytes = write(documents(options.corpus, options.sample), sample)
+        megabytes = write(texts_of(options.corpus, options.sample), sample)
         peer = [
             options.peer_python,
             str(Path(__file__).parent / "peers" / "datatrove_filters.py"),
@@ -136,6 +138,7 @@ def main() -> None:
         report("thresher", megabytes, ours, f"{options.sample} documents")
         report("datatrove", megabytes, theirs, "the same documents")
         print(f"ratio      {theirs / ours:8.1f}")
+    save([*found, Figure("filters: ours / datatrove's", theirs / ours, "x", 100)], options.figures)
 
 
 if __name__ == "__main__":

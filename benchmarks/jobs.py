@@ -100,9 +100,11 @@ def alternate(contenders: Mapping[str, Callable[[], T]], runs: int) -> dict[str,
     results: dict[str, list[T]] = {name: [] for name in contenders}
     for number in range(runs):
         for name, run in contenders.items():
-            print(f"\r\x1b[Kround {number + 1} of {runs}: {name}", end="", file=sys.stderr, flush=True)
+            if sys.stderr.isatty():
+                print(f"\r\x1b[Kround {number + 1} of {runs}: {name}", end="", file=sys.stderr, flush=True)
             results[name].append(run())
-    print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     return results
 
 

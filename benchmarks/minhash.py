@@ -1,38 +1,53 @@
 """MinHash beside its peers in one run: megabytes a second of CPU time, and recall on planted near copies.
 
-    python benchmarks/minhash.py --corpus DIR [--documents 3000] [--peer-python PYTHON] [--seeds 32]
+    python benchmarks/minhash.py --corpus DIR [--documents 3000] [--peer-python PYTHON] [--runs 3]
 
-DIR holds docs.parquet (id, text) and truth.json (a list of [base id, copy id, kind of edit]). Peers are run
-by the scripts in benchmarks/peers, each in a process of its own, with the interpreter that has them. All use
-112 permutations in 14 bands of 8 and shingles of 5 words; a planted pair counts as found when both are in one
-cluster (for datatrove, marked *, which does not tell its clusters: when one of the two is removed). Seconds
-are CPU seconds of the process tree, from texts in memory to the ids that are removed; for datatrove from a
-Parquet file to written survivors, as its stages work on files.
+DIR holds docs.parquet (id, text) and truth.json (a list of [base id, copy id, kind of edit]). All use 112
+permutations in 14 bands of 8 and shingles of 5 words; a planted pair counts as found when both are in one
+cluster (for what does not tell its clusters, marked *: when one of the two is removed). Seconds are CPU
+seconds, medians of alternating runs:
+
+- kernel: from texts in memory to band keys; in process: on to who is removed, without engine and accounts;
+- job, to survivors: the stages of `thresher run` over a Parquet file, timed in one process, with all that
+  they read, write and commit, the ledger too, but without writing shards; job, to shards: with that;
+  job, whole command: with its start, which one record shows (libraries, compiled kernels, a worker);
+- peers are run by the scripts in benchmarks/peers with the interpreter that has them, from texts in memory
+  to the ids that are removed; daft to signatures alone; datatrove, on fewer documents, from a Parquet file to
+  written survivors, as its stages work on files.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from figures import Figure, add_option, save
 from thresher.filters.dedup.clusters import Keep, UnionFind, connected_components, survivors
 from thresher.filters.dedup.edges import StarEdges, combine, key_rows
 from thresher.filters.dedup.minhash import MinHashScheme, band_keys, shingle_hashes
 from thresher.filters.dedup.permutations import minima, permutations
+from thresher.filters.text.words import WordKind
+
+from jobs import Job, alternate, cost, documents, megabytes, start, write_parquet
 
 PEERS = ("datasketch", "rensa", "daft", "datatrove")
 SLOW = frozenset({"datatrove"})  # run on a smaller sample
 BATCH = 2000  # documents
+ONE_RECORD = "job of one record"
+WORDS: tuple[WordKind, ...] = ("unicode", "whitespace")  # the default, and what the peers split at
 
 Uint64s = npt.NDArray[np.uint64]
 Truth = list[tuple[str, str, str]]
@@ -83,8 +98,9 @@ def clusters_of(keys: list[pa.FixedSizeListArray]) -> tuple[Uint64s, Uint64s, Ui
     return members, root, members[~survivors(root, pa.table({"position": members}), Keep())]
 
 
-def ours(table: pa.Table, scheme: MinHashScheme, name: str) -> list[Result]:
+def in_process(table: pa.Table, words: WordKind) -> list[Result]:
     """The kernel alone, then with star edges, union-find and the choice of survivors."""
+    scheme = MinHashScheme(bands=14, rows=8, words=words)
     kernel(table.slice(0, 10), scheme)  # compiled code is loaded
     start = time.process_time()
     keys = kernel(table, scheme)
@@ -93,15 +109,34 @@ def ours(table: pa.Table, scheme: MinHashScheme, name: str) -> list[Result]:
     stop = time.process_time()
     ids = table.column("id").to_pylist()
     clusters = {ids[member]: cluster for member, cluster in zip(members.tolist(), root.tolist(), strict=True)}
+    out = frozenset(ids[at] for at in removed.tolist())
     return [
-        Result(f"{name}: kernel", between - start),
+        Result(f"{words} words: kernel", between - start),
         Result(
-            f"{name}: to survivors", stop - start, clusters, frozenset(ids[at] for at in removed.tolist())
+            f"{words} words: in process",
+            stop - start,
+            clusters,
+            out,
         ),
     ]
 
 
-def peer(name: str, python: Path, table: pa.Table) -> Result:
+def job(source: Path, words: WordKind) -> list[Result]:
+    """`thresher run` over a Parquet file: its stages, and the command."""
+    settings = {"bands": 14, "rows": 8, "ngram": 5, "words": words, "keep": "first"}
+    described = Job([{"dedup": {"minhash": settings}}], {"format": "parquet"})
+    found = cost(described, source)
+    with tempfile.TemporaryDirectory() as folder:
+        beginning = start(described, Path(folder)).cpu
+    return [
+        Result(f"{words} words: job, to survivors", found.to_survivors, None, found.removed),
+        Result(f"{words} words: job, to shards", found.to_shards),
+        Result(f"{words} words: job, whole command", found.whole),
+        Result(f"{words} words: {ONE_RECORD}", beginning),
+    ]
+
+
+def peer(name: str, python: Path, table: pa.Table) -> list[Result]:
     """Runs benchmarks/peers/minhash_<name>.py on the table. Exits with its last words where it fails."""
     script = Path(__file__).parent / "peers" / f"minhash_{name}.py"
     with tempfile.TemporaryDirectory() as folder:
@@ -117,8 +152,8 @@ def peer(name: str, python: Path, table: pa.Table) -> Result:
         members, root = connected_components(src, dst)
         clusters = {ids[at]: cluster for at, cluster in zip(members.tolist(), root.tolist(), strict=True)}
         removed = frozenset(ids[at] for at in members[members != root].tolist())
-        return Result(label, said["seconds"], clusters, removed)
-    return Result(label, said["seconds"], None, frozenset(said["removed"]) if "removed" in said else None)
+        return [Result(label, said["seconds"], clusters, removed)]
+    return [Result(label, said["seconds"], None, frozenset(said["removed"]) if "removed" in said else None)]
 
 
 def recall(result: Result, truth: Truth) -> dict[str, float]:
@@ -151,22 +186,62 @@ def meetings(table: pa.Table, truth: Truth, scheme: MinHashScheme, seeds: int) -
     return {kind: float(met[kinds == kind].mean()) for kind in dict.fromkeys(kinds.tolist())}
 
 
+def median(rounds: list[list[Result]]) -> list[Result]:
+    """What each round found alike, with the median of the seconds."""
+    return [
+        replace(same[0], seconds=statistics.median(result.seconds for result in same))
+        for same in zip(*rounds, strict=True)
+    ]
+
+
 def report(results: list[tuple[Result, pa.Table, Truth]]) -> str:
     kinds = list(dict.fromkeys(kind for _, _, truth in results for *_, kind in truth))
     lines = [
-        f"{'':44}{'docs':>8}{'MB':>7}{'CPU s':>8}{'docs/s':>9}{'MB/s':>8}  "
+        f"{'':40}{'docs':>8}{'MB':>7}{'CPU s':>8}{'docs/s':>9}{'MB/s':>8}  "
         + "".join(f"{kind:>9}" for kind in kinds)
     ]
     for result, table, truth in results:
-        megabytes = pa.compute.sum(pa.compute.binary_length(table.column("text"))).as_py() / 1e6
-        line = f"{result.name:44}{table.num_rows:8}{megabytes:7.0f}{result.seconds:8.2f}"
-        line += f"{table.num_rows / result.seconds:9.0f}{megabytes / result.seconds:8.1f}  "
+        if result.name.endswith(ONE_RECORD):
+            lines.append(f"{result.name:40}{1:8}{'':7}{result.seconds:8.2f}")
+            continue
+        size = megabytes(table)
+        line = f"{result.name:40}{table.num_rows:8}{size:7.0f}{result.seconds:8.2f}"
+        line += f"{table.num_rows / result.seconds:9.0f}{size / result.seconds:8.1f}  "
         if result.removed is not None:
             shares = recall(result, truth)
             line += "".join(f"{shares[kind]:9.3f}" for kind in kinds) + f"  removed {len(result.removed)}"
             line += "" if result.clusters is not None else " *"
         lines.append(line)
     return "\n".join(lines)
+
+
+def report_meetings(table: pa.Table, truth: Truth, seeds: int) -> list[Figure]:
+    """Prints the share of pairs that meet under our shingle hash and datasketch's; the largest difference."""
+    shares = {}
+    for hash_ in ("thresher", "datasketch"):
+        scheme = MinHashScheme(bands=14, rows=8, words="whitespace", hash=hash_)  # type: ignore[arg-type]
+        shares[hash_] = meetings(table, truth, scheme, seeds)
+        label = f"pairs that meet, hash {hash_}, mean of {seeds} seeds"
+        print(f"{label:82}" + "".join(f"{share:9.3f}" for share in shares[hash_].values()))
+    apart = max(abs(share - shares["datasketch"][kind]) for kind, share in shares["thresher"].items())
+    return [Figure("MinHash: recall, most apart from datasketch's", apart, "share", 0.01, at_most=True)]
+
+
+def figures(results: list[tuple[Result, pa.Table, Truth]]) -> list[Figure]:
+    """The rates that have targets, those of the peers, and ours over theirs with the words that they use."""
+    rates = {result.name: megabytes(table) / result.seconds for result, table, _ in results}
+    found = [
+        Figure("MinHash: kernel", rates["unicode words: kernel"], "MB/s a core", 120),
+        Figure("MinHash: job, to survivors", rates["unicode words: job, to survivors"], "MB/s a core", 80),
+        Figure("MinHash: job, to shards", rates["unicode words: job, to shards"], "MB/s a core"),
+    ]
+    ours = rates["whitespace words: job, to survivors"]
+    for name, rate in rates.items():
+        peer_name = name.partition(" ")[0]
+        if peer_name in PEERS:
+            target = 15 if peer_name == "datasketch" else None
+            found.append(Figure(f"MinHash: job, to survivors / {name}", ours / rate, "x", target))
+    return found
 
 
 def main() -> None:
@@ -178,27 +253,35 @@ def main() -> None:
     parser.add_argument("--slow-documents", type=int, default=1000, help="size of the sample for datatrove")
     parser.add_argument("--peer-python", type=Path, help="interpreter that has the peers")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
+    parser.add_argument("--runs", type=int, default=3, help="alternating runs")
     parser.add_argument("--seeds", type=int, default=32, help="permutations over which recall is averaged")
-    arguments = parser.parse_args()
+    add_option(parser)
+    options = parser.parse_args()
 
-    corpus = pq.read_table(arguments.corpus / "docs.parquet", columns=["id", "text"])
-    truth = [tuple(pair) for pair in json.loads((arguments.corpus / "truth.json").read_text())]
-    table, pairs = sample(corpus, truth, arguments.documents)
-    results = []
-    for words in ("unicode", "whitespace"):
-        scheme = MinHashScheme(bands=14, rows=8, words=words)  # type: ignore[arg-type]
-        results += [(result, table, pairs) for result in ours(table, scheme, f"thresher, {words} words")]
-    if arguments.peer_python:
-        for name in arguments.peers:
-            size = arguments.slow_documents if name in SLOW else arguments.documents
-            some, some_pairs = sample(corpus, truth, size)
-            results.append((peer(name, arguments.peer_python, some), some, some_pairs))
+    corpus = documents(options.corpus)
+    truth = [tuple(pair) for pair in json.loads((options.corpus / "truth.json").read_text())]
+    ample = sample(corpus, truth, options.documents)
+    small = sample(corpus, truth, options.slow_documents)
+    with tempfile.TemporaryDirectory() as folder:
+        source = write_parquet(ample[0], Path(folder) / "docs.parquet")
+        contenders: dict[str, Callable[[], list[Result]]] = {}
+        for words in WORDS:
+            contenders[f"{words} words"] = partial(in_process, ample[0], words)
+            contenders[f"{words} words, job"] = partial(job, source, words)
+        for name in options.peers if options.peer_python else ():
+            some = small if name in SLOW else ample
+            contenders[name] = partial(peer, name, options.peer_python, some[0])
+        rounds = alternate(contenders, options.runs)
+    results = [
+        (result, *(small if name in SLOW else ample))
+        for name, found in rounds.items()
+        for result in median(found)
+    ]
     print(report(results))
-    for hash in ("thresher", "datasketch") if arguments.seeds else ():
-        scheme = MinHashScheme(bands=14, rows=8, words="whitespace", hash=hash)  # type: ignore[arg-type]
-        shares = meetings(table, pairs, scheme, arguments.seeds)
-        label = f"pairs that meet, hash {hash}, mean of {arguments.seeds} seeds"
-        print(f"{label:86}" + "".join(f"{share:9.3f}" for share in shares.values()))
+    found = figures(results)
+    if options.seeds:
+        found += report_meetings(*ample, options.seeds)
+    save(found, options.figures)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from figures import Figure, add_option, save
 from thresher.scorers.assets import LocalAssets
 from thresher.scorers.fasttext import FastTextScorer
 from thresher.scorers.training import FastTextTrainer
@@ -33,11 +34,12 @@ def main() -> None:
     )
     parser.add_argument("--corpus", type=Path, required=True, help="folder with docs.parquet")
     parser.add_argument("--documents", type=int, default=5000, help="how many documents to score")
+    add_option(parser)
     options = parser.parse_args()
     table = pq.read_table(options.corpus / "docs.parquet", columns=["text"]).slice(0, options.documents)
     with tempfile.TemporaryDirectory() as folder:
         model = train(table, Path(folder))
-        report(table, run(table, model))
+        save(report(table, run(table, model)), options.figures)
 
 
 def train(table: pa.Table, folder: Path) -> Path:
@@ -86,7 +88,7 @@ def run(table: pa.Table, model: Path) -> dict[str, list[float]]:
     return seconds
 
 
-def report(table: pa.Table, seconds: dict[str, list[float]]) -> None:
+def report(table: pa.Table, seconds: dict[str, list[float]]) -> list[Figure]:
     megabytes = pc.sum(pc.binary_length(table["text"])).as_py() / 1e6
     plain = statistics.median(seconds["predict"])
     print(f"{len(table)} documents, {megabytes:.1f} MB, batches of {BATCH}")
@@ -94,6 +96,11 @@ def report(table: pa.Table, seconds: dict[str, list[float]]) -> None:
         median = statistics.median(runs)
         speed = f"{len(table) / median:10,.0f} documents/s  {megabytes / median:7.1f} MB/s"
         print(f"{name:10}{speed}  {plain / median:5.2f} x predict")
+    ours = statistics.median(seconds["thresher"])
+    return [
+        Figure("fastText scoring", len(table) / ours, "documents/s a core"),
+        Figure("fastText scoring / one call a document", plain / ours, "x"),
+    ]
 
 
 if __name__ == "__main__":

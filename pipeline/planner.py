@@ -35,9 +35,9 @@ class Phase:
 
     @property
     def name(self) -> str:
-        """A stage's name: its steps in short."""
-        return "+".join(step.name.replace(":", "-") for step in self.maps)[:60].rstrip("+-") or "read"
-
+        """A stage's name: its first and its last step."""
+        names = [step.name.replace(":", "-") for step in self.maps] or ["read"]
+        return names[0] if len(names) == 1 else f"{names[0]}-to-{names[-1]}"
 
 @dataclass(frozen=True)
 class Plan:

@@ -55,6 +55,7 @@ def read_part(part: PartRef, columns: Sequence[str] | None) -> Iterator[pa.Recor
         if layer is last:
             alive = tables[layer.path].column("position").to_numpy()
     base_names = [name for name, source in wanted.items() if source is base]
+    seen = 0
     empty = True
     for batch in _stream(part, base, base_names):
         positions = batch.column("position").to_numpy()
@@ -66,7 +67,10 @@ def read_part(part: PartRef, columns: Sequence[str] | None) -> Iterator[pa.Recor
         if not len(batch) and not empty:
             continue
         empty = False
+        seen += len(batch)
         yield _assemble(batch, positions, wanted, tables, part.index)
+    if alive is not None and seen != len(alive):
+        raise ValueError(f"{part.label or 'part'}: {len(alive) - seen} of its records cannot be read again")
 
 
 def _stream(part: PartRef, base: Layer, names: Sequence[str]) -> Iterator[pa.RecordBatch]:

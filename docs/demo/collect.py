@@ -114,7 +114,9 @@ def write_warc(path: Path, responses: list[tuple[str, bytes]]) -> None:
     """A WARC file as a crawler writes it: a gzip member for each HTTP response."""
     with path.open("wb") as file:
         for url, body in responses:
-            http = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            http = (
+                f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            )
             head = [
                 "WARC/1.0",
                 "WARC-Type: response",

@@ -51,17 +51,30 @@ def decode(payload: bytes, content_type: str | None) -> tuple[str, str]:
     Labels mean what the Encoding Standard says, so `iso-8859-1` is windows-1252. Bytes that the charset does
     not know become U+FFFD; nothing raises.
     """
+    charset, body = _find(payload, content_type)
+    return _decode(body, charset), charset
+
+
+def decode_utf8(payload: bytes, content_type: str | None) -> tuple[bytes, str]:
+    """The same as UTF-8, which saves two conversions where the page is UTF-8 already; then it may hold bytes
+    that are not valid, for the reader to replace."""
+    charset, body = _find(payload, content_type)
+    return body if charset == "utf-8" else _decode(body, charset).encode("utf-8", "replace"), charset
+
+
+def _find(payload: bytes, content_type: str | None) -> tuple[str, bytes]:
+    """The charset, and the payload without its byte order mark."""
     for mark, name in _BOMS:
         if payload.startswith(mark):
-            return payload[len(mark) :].decode(name, "replace"), name
+            return name, payload[len(mark) :]
     declared = _from_header(content_type) or _from_meta(payload)
     if declared is not None:
-        return _decode(payload, declared), declared
+        return declared, payload
     try:
-        return payload.decode(), "utf-8"
+        payload.decode()
     except UnicodeDecodeError:
-        detected = _detect(payload)
-        return _decode(payload, detected), detected
+        return _detect(payload), payload
+    return "utf-8", payload
 
 
 def _from_header(content_type: str | None) -> str | None:

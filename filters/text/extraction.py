@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import pyarrow as pa
 
-from .charset import decode
+from .charset import decode, decode_utf8
 from .page_limits import PageTooLarge, check_markup, check_tree, count_tags
 from .page_metadata import NO_METADATA, Metadata, read_metadata
 
@@ -31,6 +31,12 @@ EXTRACTED: Final = pa.schema(
     ]
 )
 
+
+# What main content means to us. Readers' comments, the bylines around an article and alternative texts of
+# images are left out: on the 181 pages of the article extraction benchmark
+# (github.com/scrapinghub/article-extraction-benchmark) that lifts F1 from .898 to .934, precision from .830
+# to .891, at the same recall of .98 (benchmarks/extraction.py).
+MAIN_CONTENT: Final[dict[str, Any]] = {"main_content": True, "comments": False, "post_meta": False, "alt_texts": False}
 
 # Nested lists are indented, so that 280 KB of them can make 16 MB of plain text; a page whose text is larger
 # than its markup by this much is nothing else. Choices of ours.
@@ -83,15 +89,16 @@ def extract_page(payload: bytes | None, content_type: str | None, url: str | Non
     """One page; `url` resolves a relative canonical link. Never raises for what a page holds."""
     if payload is None:
         return Page(error="missing_payload")
-    html, charset = decode(payload, content_type)
-    if (content_type or "").lstrip().lower().startswith("text/plain"):
-        return _page(html, NO_METADATA, charset)
+    if (content_type or "").lstrip()[:10].lower() == "text/plain":
+        text, charset = decode(payload, content_type)
+        return _page(text, NO_METADATA, charset)
+    html, charset = decode_utf8(payload, content_type)
     # Null characters are dropped or replaced by every HTML parser, and some C code stops at them.
-    html = html.replace("\0", "\ufffd") if "\0" in html else html
+    html = html.replace(b"\0", b"\xef\xbf\xbd") if b"\0" in html else html
     try:
-        tags = count_tags(payload)
+        tags = count_tags(html)
         check_markup(html, tags)
-        tree = _parser()(html)
+        tree = _parser()(html, "utf-8", "replace")
         check_tree(tree, tags)
         metadata = read_metadata(tree, html, url)
         text = _extractor(method)(tree, html)
@@ -111,23 +118,25 @@ def _page(text: str, metadata: Metadata, charset: str) -> Page:
 
 
 @cache
-def _parser() -> Callable[[str], HTMLTree]:
+def _parser() -> Callable[[bytes, str, str], HTMLTree]:
     from resiliparse.parse.html import HTMLTree
 
-    return HTMLTree.parse
+    return HTMLTree.parse_from_bytes
 
 
 @cache
-def _extractor(method: Method) -> Callable[[HTMLTree, str], str]:
+def _extractor(method: Method) -> Callable[[HTMLTree, bytes], str]:
     """What makes text of a parsed page. Each library is imported when it is first asked for."""
     if method == "trafilatura":
         import trafilatura
 
-        return lambda tree, html: trafilatura.extract(html, include_comments=False) or ""
+        return lambda tree, html: (
+            trafilatura.extract(html.decode("utf-8", "replace"), include_comments=False) or ""
+        )
     from resiliparse.extract.html2text import extract_plain_text
 
-    main_content = method == "resiliparse"
-    return lambda tree, html: extract_plain_text(tree, main_content=main_content)
+    options = MAIN_CONTENT if method == "resiliparse" else {}
+    return lambda tree, html: extract_plain_text(tree, **options)
 
 
 def _encodable(value: str | None) -> str | None:

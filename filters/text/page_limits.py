@@ -23,22 +23,22 @@ MAX_REOPENED: Final = 2_000_000
 _FEW_TAGS: Final = 3_000
 _MANY_TAGS: Final = 4_000
 _FEW_KINDS: Final = 12
-_LONG_TAG: Final = 20_000  # characters
-_TAG: Final = re.compile(r"<[a-zA-Z]")
+_LONG_TAG: Final = 20_000  # bytes
+_TAG: Final = re.compile(rb"<[a-zA-Z]")
 
 # If any element is that deep, so is the first of its siblings: asking only those halves the work.
 _TOO_DEEP: Final = "*>" * (MAX_DEPTH - 1) + "*:first-child"
 # The elements that a parser opens again in every block until they are closed (HTML Standard, section
 # 13.2.4.3, "list of active formatting elements"; `a` and `nobr` close themselves).
 _FORMATTING: Final = re.compile(
-    r"<(/?)(b|big|code|em|font|i|s|small|strike|strong|tt|u)(?=[\s/>])[^>]*>", re.IGNORECASE
+    rb"<(/?)(b|big|code|em|font|i|s|small|strike|strong|tt|u)(?=[\s/>])[^>]*>", re.IGNORECASE
 )
 # The same, opening, with attributes; written out because ignoring case makes the search many times slower.
 _WITH_ATTRIBUTES: Final = re.compile(
-    r"<(?:[bB](?:[iI][gG])?|[cC][oO][dD][eE]|[eE][mM]|[fF][oO][nN][tT]|[iI]|[uU]|[tT][tT]"
-    r"|[sS](?:[mM][aA][lL][lL]|[tT][rR](?:[iI][kK][eE]|[oO][nN][gG]))?)[\s/][^>]*>"
+    rb"<(?:[bB](?:[iI][gG])?|[cC][oO][dD][eE]|[eE][mM]|[fF][oO][nN][tT]|[iI]|[uU]|[tT][tT]"
+    rb"|[sS](?:[mM][aA][lL][lL]|[tT][rR](?:[iI][kK][eE]|[oO][nN][gG]))?)[\s/][^>]*>"
 )
-_QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
+_QUOTED: Final = re.compile(rb"\"[^\"]*\"|'[^']*'")
 
 
 class PageTooLarge(Exception):
@@ -49,13 +49,13 @@ class PageTooLarge(Exception):
         self.reason = reason
 
 
-def count_tags(payload: bytes) -> int:
-    """How many tags (or other `<`) a page has, whatever its charset."""
-    return int(np.count_nonzero(np.frombuffer(payload, np.uint8) == ord("<")))
+def count_tags(html: bytes) -> int:
+    """How many tags (or other `<`) a page has."""
+    return int(np.count_nonzero(np.frombuffer(html, np.uint8) == ord("<")))
 
 
-def check_markup(html: str, tags: int) -> None:
-    """Looks at a page with `tags` tags before it is parsed. Raises PageTooLarge.
+def check_markup(html: bytes, tags: int) -> None:
+    """Looks at a page (UTF-8) with `tags` tags before it is parsed. Raises PageTooLarge.
 
     `too_large`: more than MAX_TAGS tags, or long tags with more than MAX_ATTRIBUTES attributes (each is
     compared with all before it: 100,000 take 15 seconds). `too_deep`: unclosed formatting elements that a
@@ -79,25 +79,25 @@ def check_tree(tree: HTMLTree, tags: int) -> None:
         raise PageTooLarge("too_deep")
 
 
-def _long_parts(html: str) -> Iterator[str]:
-    """The stretches of at least _LONG_TAG characters without a `>`, found without reading the others."""
+def _long_parts(html: bytes) -> Iterator[bytes]:
+    """The stretches of at least _LONG_TAG bytes without a `>`, found without reading the others."""
     at = 0
     while at + _LONG_TAG < len(html):
-        close = html.rfind(">", at, at + _LONG_TAG)
+        close = html.rfind(b">", at, at + _LONG_TAG)
         if close < 0:
-            close = html.find(">", at + _LONG_TAG)
+            close = html.find(b">", at + _LONG_TAG)
             close = len(html) if close < 0 else close
             yield html[at:close]
         at = close + 1
 
 
-def _attributes(part: str) -> int:
+def _attributes(part: bytes) -> int:
     """About how many attributes the tag has that begins in a part: words outside quotes."""
     tag = _TAG.search(part)
-    return len(_QUOTED.sub(" ", part[tag.start() :]).split(None, MAX_ATTRIBUTES)) if tag else 0
+    return len(_QUOTED.sub(b" ", part[tag.start() :]).split(None, MAX_ATTRIBUTES)) if tag else 0
 
 
-def _most_open(html: str) -> int:
+def _most_open(html: bytes) -> int:
     """The most formatting elements that are open at once; of identical ones a parser reopens three."""
     kinds = set(_WITH_ATTRIBUTES.findall(html))
     if len(kinds) < _FEW_KINDS:

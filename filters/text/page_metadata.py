@@ -34,7 +34,7 @@ _DATES: Final = ", ".join(
         ("name", "pubdate"),
     )
 )
-_JSON_LD_DATE: Final = re.compile(r"\"datePublished\"\s*:\s*\"([^\"\\]{4,40})\"")
+_JSON_LD_DATE: Final = re.compile(rb"\"datePublished\"\s*:\s*\"([^\"\\]{4,40})\"")
 _MAX_DATE: Final = 40  # characters; longer ones are not dates
 _MAX_TITLE: Final = 1000  # characters
 
@@ -51,8 +51,8 @@ class Metadata:
 NO_METADATA: Final = Metadata()
 
 
-def read_metadata(tree: HTMLTree, html: str, url: str | None) -> Metadata:
-    """What the tree of a page with the source `html`, fetched from `url`, says.
+def read_metadata(tree: HTMLTree, html: bytes, url: str | None) -> Metadata:
+    """What the tree of a page with the source `html` (UTF-8), fetched from `url`, says.
 
     Title: the title element, or og:title. Date, as the page writes it: article:published_time, then the first
     of the other meta elements that give one, `datePublished` in JSON-LD, the first `time` element with a
@@ -77,12 +77,12 @@ def _attribute(head: ElementNode, selector: str, name: str) -> str | None:
     return None if element is None else element.getattr(name)
 
 
-def _date_in_body(tree: HTMLTree, html: str) -> str | None:
-    if "date" not in html:
+def _date_in_body(tree: HTMLTree, html: bytes) -> str | None:
+    if b"date" not in html:
         return None
-    if "datePublished" in html and (found := _JSON_LD_DATE.search(html)):
-        return _date(found[1])
-    if "datetime" in html and "<time" in html and tree.document is not None:
+    if b"datePublished" in html and (found := _JSON_LD_DATE.search(html)):
+        return _date(found[1].decode("utf-8", "replace"))
+    if b"datetime" in html and b"<time" in html and tree.document is not None:
         element = tree.document.query_selector("time[datetime]")
         return None if element is None else _date(element.getattr("datetime"))
     return None

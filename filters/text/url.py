@@ -23,10 +23,9 @@ _WORD: Final = re.compile(r"[^\W_]+")
 _OTHER_SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:(?!\d+(?:[/?#]|\Z))")
 _HOST_END: Final = re.compile(r"[/?#\\]")
 _BOUNDARY: Final = re.compile(r"[/?#&]")
-_MAX_HOST: Final = (
-    253  # characters (RFC 1035, section 2.3.4: 255 octets on the wire); a longer one is no host
-)
-_MAX_PREFIXES: Final = 32  # beginnings of one URL that are looked up
+# Characters (RFC 1035, section 2.3.4: 255 octets on the wire); a longer name is no host.
+_MAX_HOST: Final = 253
+_MAX_PREFIXES: Final = 32  # beginnings of a URL that are looked up
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Address:
 class HashSet:
     """A set of strings kept as sorted 64-bit hashes: 8 bytes each, so that millions of domains are little.
 
-    A string that is not in a set of n is taken for one that is with probability n / 2^64 (n = 5 million: 3e-13).
+    A string that is not in a set of n is taken for one that is with probability n / 2^64: 3e-13 for 5 million.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -48,14 +48,9 @@ def read_parquet(
         metadata = parquet.metadata
         groups = range(start, metadata.num_row_groups if stop is None else min(stop, metadata.num_row_groups))
         row = sum(metadata.row_group(index).num_rows for index in range(start))
-        left = limit
-        for batch in parquet.iter_batches(MAX_ROWS, row_groups=list(groups), use_threads=False):
-            batch = batch if left is None else batch.slice(0, left)
+        for batch in _batches(parquet, groups, None, limit):
             yield from _pieces(mapping.records(batch, path, row))
             row += batch.num_rows
-            left = None if left is None else left - batch.num_rows
-            if left == 0:
-                return
 
 
 def read_parquet_texts(
@@ -67,13 +62,21 @@ def read_parquet_texts(
     with pq.ParquetFile(file if is_remote(path) else path) as parquet:
         mapping = ColumnMapping(columns, parquet.schema_arrow.names)
         last = parquet.metadata.num_row_groups if stop is None else min(stop, parquet.metadata.num_row_groups)
-        left = limit
-        for batch in parquet.iter_batches(
-            MAX_ROWS, row_groups=list(range(start, last)), columns=[mapping.content], use_threads=False
-        ):
-            batch = batch if left is None else batch.slice(0, left)
+        for batch in _batches(parquet, range(start, last), [mapping.content], limit):
             yield mapping.texts(batch.column(0))
-            left = None if left is None else left - batch.num_rows
+
+
+def _batches(
+    parquet: Any, groups: range, columns: list[str] | None, limit: int | None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of row groups, at most `limit`, one group at a time: a damaged one spoils no batch of others."""
+    left = limit
+    for group in groups:
+        for batch in parquet.iter_batches(MAX_ROWS, row_groups=[group], columns=columns, use_threads=False):
+            if left is not None:
+                batch = batch.slice(0, left)
+                left -= batch.num_rows
+            yield batch
             if left == 0:
                 return
 

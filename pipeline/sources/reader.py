@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pyarrow as pa
@@ -115,8 +116,8 @@ def count(split: Split, limit: int | None = None) -> int:
 def read_texts(split: Split) -> Iterator[pa.Array]:
     """The text of every row of a Parquet split, a string array a batch, null where a row has none.
 
-    At least one array. Raises as pyarrow does: what could be read once is not expected to be broken now.
+    At least one array. Where the file is damaged it ends, as the first reading did: that has told of it.
     """
     yield pa.array([], pa.string())
-    with open_file(split.path) as file:
+    with open_file(split.path) as file, suppress(ColumnError, pa.ArrowException, OSError):
         yield from read_parquet_texts(file, split.path, split.start, split.stop, split.columns, split.limit)

@@ -17,7 +17,8 @@ from .rows import Rows, content_id
 from .warc_boundaries import is_cut_by_record, next_member
 from .warc_runs import NativeRun, Segment
 
-PAGE_TYPES: Final = ("text/html", "application/xhtml+xml", "text/plain")
+MARKUP_TYPES: Final = ("text/html", "application/xhtml+xml")
+PAGE_TYPES: Final = (*MARKUP_TYPES, "text/plain")
 
 _LOOKS_LIKE_HTML: Final = re.compile(rb"(?i)<(?:!doctype\s+html|html|head|body)[\s>]")
 
@@ -25,9 +26,10 @@ _LOOKS_LIKE_HTML: Final = re.compile(rb"(?i)<(?:!doctype\s+html|html|head|body)[
 class WarcReader:
     """Reads the records of a WARC or WET file that begin in [start, stop), in file order.
 
-    Pages (`response` with status 200, `resource`; HTML, XHTML or plain text) and `conversion` records become
-    rows; any other record is a container skipped with a reason. A record that cannot be framed is a container
-    with an error, and reading goes on at the next one that can. `faults` says what was wrong with the file.
+    Pages (`response` with status 200 and HTML, XHTML or plain text; `resource` with HTML or XHTML, since
+    crawlers keep their logs as plain ones) and `conversion` records become rows; any other record is a
+    container skipped with a reason. A record that cannot be framed is a container with an error, and reading
+    goes on at the next one that can. `faults` says what was wrong with the file.
     """
 
     def __init__(
@@ -148,7 +150,7 @@ class WarcReader:
         elif kind == "response":
             return _Refusal("not_http")
         mime = _mime(content_type) or _mime(headers.get("warc-identified-payload-type"))
-        if mime and mime not in PAGE_TYPES:
+        if mime and mime not in (PAGE_TYPES if http is not None else MARKUP_TYPES):
             return _Refusal("not_html")
         too_large = record.content_length > self._limits.payload_bytes
         body = b"" if too_large else _body(record)

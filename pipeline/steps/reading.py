@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
+from ...schemas.records import RAW_TEXT
 from ..accounts import INPUT
 from ..operator import LayerReader, Operator, Output, Reader, Reducer
 from ..sources.containers import READ, ContainerCounts
@@ -41,7 +43,9 @@ class ReadSource(Reader, LayerReader):
     def read(self, part: int, out: Output) -> Iterator[pa.RecordBatch]:
         containers = ContainerCounts()
         row = part << ROW_BITS
-        for batch in read(self._split, containers):
+        # Also a source without records has streams, and these have columns.
+        nothing = pa.RecordBatch.from_pylist([], schema=RAW_TEXT)
+        for batch in chain([nothing], read(self._split, containers)):
             positions = pa.array(np.arange(row, row + len(batch), dtype=np.uint64))
             row += len(batch)
             batch = batch.add_column(0, pa.field("position", pa.uint64(), nullable=False), positions)

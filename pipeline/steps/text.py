@@ -37,7 +37,7 @@ class Extract(Operator):
         if pc.any(pages).as_py():
             batch = self._extract(batch, pages)
         else:
-            batch = batch.append_column("extraction_error", pa.nulls(len(batch), pa.string()))
+            batch = _set(batch, {"extraction_error": pa.nulls(len(batch), pa.string())})
         error = batch.column("extraction_error")
         verdicts = pc.if_else(pc.equal(error, "empty_extraction"), "dropped", "error")
         kept = out.drop(self._step, batch, error, None, verdicts)

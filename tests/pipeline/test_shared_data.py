@@ -104,6 +104,7 @@ def test_a_copy_in_the_ledger_names_the_record_that_stands_for_it(out: Path) -> 
     ledger = pq.read_table(out / "ledger").to_pylist()
     known = {row["id"] for row in [*rows(out), *ledger]}
     duplicates = [row for row in ledger if row["verdict"] == "duplicate"]
+    assert duplicates
     assert all(row["value"] in known for row in duplicates)
 
 

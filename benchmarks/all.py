@@ -1,0 +1,113 @@
+"""Every benchmark, one after the other, and a table of their figures at the end.
+
+    python benchmarks/all.py --corpus DIR [--peer-python PYTHON] [--quick] [--only minhash engine]
+
+`--quick` takes samples, in under five minutes: too short for figures to quote, long enough to see that
+everything runs. A target that is not met is said; the exit status is 1 only where a benchmark failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from figures import Figure, add_option, load, save, table
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A script of this folder, and what it is told besides the corpus and the peers."""
+
+    name: str
+    options: tuple[str, ...] = ()
+    quick: tuple[str, ...] = ()  # instead of `options`
+    corpus: str | None = "--corpus"  # how it is told the corpus
+    source: str = "."  # what of the corpus
+    peers: bool | None = None  # None: takes none; False: runs without them; True: needs them
+
+
+BENCHMARKS = (
+    Benchmark("filters", quick=("--documents", "4000", "--sample", "60", "--runs", "1"), peers=False),
+    Benchmark(
+        "minhash",
+        quick=("--documents", "4000", "--slow-documents", "100", "--runs", "1", "--seeds", "4"),
+        peers=False,
+    ),
+    Benchmark("engine", quick=("--all", "4000", "--documents", "60", "--runs", "1"), peers=False),
+    Benchmark("warc", quick=("--limit", "300", "--rounds", "3"), corpus="--pages", source="html_paths.txt"),
+    Benchmark("extraction", corpus=None),
+    Benchmark("scoring", quick=("--documents", "1000")),
+    Benchmark("agreement", quick=("--documents", "60"), peers=True),
+)
+
+
+def run(benchmark: Benchmark, corpus: Path, peers: Path | None, quick: bool) -> list[Figure] | None:
+    """The figures of one benchmark, whose own lines are printed as they come; None where it failed."""
+    command = [sys.executable, str(HERE / f"{benchmark.name}.py")]
+    if benchmark.corpus:
+        command += [benchmark.corpus, str(corpus / benchmark.source)]
+    if peers is not None and benchmark.peers is not None:
+        command += ["--peer-python", str(peers)]
+    with tempfile.TemporaryDirectory() as folder:
+        left = Path(folder) / "figures.json"
+        command += [*(benchmark.quick if quick else benchmark.options), "--figures", str(left)]
+        failed = subprocess.run(command, check=False).returncode
+        return None if failed else load(left) if left.exists() else []
+
+
+def machine() -> str:
+    """Where the figures come from."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    load_now = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return f"{os.cpu_count()} cores, {model}; load {load_now}; Python {platform.python_version()}"
+
+
+def main() -> None:
+    names = [benchmark.name for benchmark in BENCHMARKS]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", type=Path, required=True, help="what corpus.py has built")
+    parser.add_argument(
+        "--peer-python", type=Path, help="the Python of peers/setup.py; without it, ours alone"
+    )
+    parser.add_argument("--quick", action="store_true", help="samples")
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
+    add_option(parser)
+    options = parser.parse_args()
+    found: list[Figure] = []
+    failed: list[str] = []
+    print(machine(), flush=True)
+    for benchmark in BENCHMARKS:
+        if benchmark.name not in options.only or (benchmark.peers and options.peer_python is None):
+            continue
+        print(f"\n{benchmark.name}", flush=True)
+        began = time.monotonic()
+        figures = run(benchmark, options.corpus, options.peer_python, options.quick)
+        print(f"({time.monotonic() - began:.0f} s)", flush=True)
+        if figures is None:
+            failed.append(benchmark.name)
+        else:
+            found += figures
+    print(f"\n{machine()}\n{table(found)}")
+    save(found, options.figures)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
