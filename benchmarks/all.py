@@ -18,31 +18,32 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from figures import Figure, add_option, load, save, table
+from figures import NOT_RUN, Figure, add_option, load, save, table
 
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A script of this folder, and what it is told besides the corpus and the peers."""
+    """A script of this folder, and what it is told."""
 
     name: str
-    options: tuple[str, ...] = ()
-    quick: tuple[str, ...] = ()  # instead of `options`
+    quick: tuple[str, ...] = ()  # options that make it short
     corpus: str | None = "--corpus"  # how it is told the corpus
     source: str = "."  # what of the corpus
     peers: bool | None = None  # None: takes none; False: runs without them; True: needs them
+    alternates: bool = False  # whether it takes the number of alternating runs
 
 
 BENCHMARKS = (
-    Benchmark("filters", quick=("--documents", "4000", "--sample", "60", "--runs", "1"), peers=False),
+    Benchmark("filters", quick=("--documents", "4000", "--sample", "60"), peers=False, alternates=True),
     Benchmark(
         "minhash",
-        quick=("--documents", "4000", "--slow-documents", "100", "--runs", "1", "--seeds", "4"),
+        quick=("--documents", "4000", "--slow-documents", "100", "--seeds", "4"),
         peers=False,
+        alternates=True,
     ),
-    Benchmark("engine", quick=("--all", "4000", "--documents", "60", "--runs", "1"), peers=False),
+    Benchmark("engine", quick=("--all", "4000", "--documents", "60"), peers=False, alternates=True),
     Benchmark("warc", quick=("--limit", "300", "--rounds", "3"), corpus="--pages", source="html_paths.txt"),
     Benchmark("extraction", corpus=None),
     Benchmark("scoring", quick=("--documents", "1000")),
@@ -50,18 +51,26 @@ BENCHMARKS = (
 )
 
 
-def run(benchmark: Benchmark, corpus: Path, peers: Path | None, quick: bool) -> list[Figure] | None:
-    """The figures of one benchmark, whose own lines are printed as they come; None where it failed."""
+def run(benchmark: Benchmark, corpus: Path, peers: Path | None, runs: int | None) -> list[Figure] | None:
+    """The figures of one benchmark, none where its data is not there; None where it failed.
+
+    `runs`: how often contenders alternate; None: once, over samples.
+    """
     command = [sys.executable, str(HERE / f"{benchmark.name}.py")]
     if benchmark.corpus:
         command += [benchmark.corpus, str(corpus / benchmark.source)]
     if peers is not None and benchmark.peers is not None:
         command += ["--peer-python", str(peers)]
+    if runs is None:
+        command += benchmark.quick
+    if benchmark.alternates:
+        command += ["--runs", str(runs or 1)]
     with tempfile.TemporaryDirectory() as folder:
         left = Path(folder) / "figures.json"
-        command += [*(benchmark.quick if quick else benchmark.options), "--figures", str(left)]
-        failed = subprocess.run(command, check=False).returncode
-        return None if failed else load(left) if left.exists() else []
+        status = subprocess.run([*command, "--figures", str(left)], check=False).returncode
+        if status == NOT_RUN:
+            return []
+        return None if status else load(left)
 
 
 def machine() -> str:
@@ -86,6 +95,7 @@ def main() -> None:
         "--peer-python", type=Path, help="the Python of peers/setup.py; without it, ours alone"
     )
     parser.add_argument("--quick", action="store_true", help="samples")
+    parser.add_argument("--runs", type=int, default=3, help="alternating runs")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     add_option(parser)
     options = parser.parse_args()
@@ -97,7 +107,7 @@ def main() -> None:
             continue
         print(f"\n{benchmark.name}", flush=True)
         began = time.monotonic()
-        figures = run(benchmark, options.corpus, options.peer_python, options.quick)
+        figures = run(benchmark, options.corpus, options.peer_python, None if options.quick else options.runs)
         print(f"({time.monotonic() - began:.0f} s)", flush=True)
         if figures is None:
             failed.append(benchmark.name)

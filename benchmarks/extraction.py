@@ -14,6 +14,7 @@ import gzip
 import json
 import os
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from statistics import fmean
 from typing import get_args
 
 import pyarrow as pa
-from figures import Figure, add_option, save
+from figures import NOT_RUN, Figure, add_option, save
 from thresher.filters.text.extraction import Method, extract
 
 SHINGLE = 4
@@ -100,9 +101,8 @@ def main() -> None:
     add_option(parser)
     arguments = parser.parse_args()
     if not (arguments.articles / "ground-truth.json").is_file():
-        raise SystemExit(
-            f"{arguments.articles}: no ground-truth.json; clone the benchmark and pass --articles"
-        )
+        print(f"{arguments.articles}: no ground-truth.json; clone the benchmark and pass --articles")
+        sys.exit(NOT_RUN)
     pages, urls, bodies = articles(arguments.articles)
     payload, types, addresses = pa.array(pages), pa.nulls(len(pages), pa.string()), pa.array(urls)
     print(f"{len(pages)} pages, {sum(map(len, pages)) / 1e6:.1f} MB")

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+NOT_RUN = 77  # exit status of a benchmark whose data is not there
+
 
 @dataclass(frozen=True)
 class Figure:

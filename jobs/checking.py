@@ -16,12 +16,16 @@ from ..schemas.steps import ScoreStep, Step
 from .problems import Path, Problem, unknown
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from ..schemas.contracts import Scorer
     from ..schemas.rules import Parameter, RuleSet
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # What a record has before any step (schemas/records.py, TEXT without what `language` adds).
 RECORD_COLUMNS: Final = ("id", "text", "url", "source", "date", "meta")
+# What stages call columns of their own.
+RESERVED_COLUMN: Final = re.compile(r"position|bytes|key|keeper|root|payload|content_type|dedup_[0-9]+_.*")
 LANGUAGE_COLUMNS: Final = ("lang", "lang_score")
 _TEXTS: Final = {*RECORD_COLUMNS, "lang"}
 _TEXT_VERBS: Final = ("language", "filter", "score", "dedup")
@@ -236,10 +240,12 @@ def _directory(outline: Outline) -> str:
 
 
 def _check_columns(outline: Outline, allow_code: bool) -> Iterator[Problem]:
-    """Columns that a step reads must come from the record, the signals, or an earlier step."""
+    """Columns that a step reads must come from the record, the signals, or an earlier step, and suit it."""
     from ..filters.text.signals import SIGNALS
+    from ..schemas.records import RAW_TEXT, TEXT
 
-    known = {*RECORD_COLUMNS, *SIGNALS}
+    known = {name: RAW_TEXT.field(name).type for name in RECORD_COLUMNS}
+    known |= {name: spec.type for name, spec in SIGNALS.items()}
     complete = True  # False once a step may have added columns that cannot be told
     for index, step in enumerate(outline.steps):
         if step is None:
@@ -253,14 +259,36 @@ def _check_columns(outline: Outline, allow_code: bool) -> Iterator[Problem]:
                 yield Problem(place, message + _origin(column), suggestion)
             elif column in _TEXTS and path[-1:] in (("by",), ("keep",)):
                 yield Problem(place, f'"{column}" is text; records are ranked by a score or a signal')
+        if step.kind == "rule":
+            yield from _check_types(step.options, known, ("steps", index, step.kind))
         if step.kind == "language":
-            known |= set(LANGUAGE_COLUMNS)
+            known |= {name: TEXT.field(name).type for name in LANGUAGE_COLUMNS}
         elif scorer is not None:
             made = _columns_made(step, scorer)
             complete = complete and made is not None
-            for column in sorted(known & (made or set())):
+            for column in sorted(made or {}):
+                if RESERVED_COLUMN.fullmatch(column):
+                    yield Problem(("steps", index, "as"), f'"{column}" is a column of our own; name another')
+            for column in sorted(known.keys() & (made or {}).keys()):
                 yield Problem(("steps", index, "as"), f'there is a column "{column}" already; name another')
-            known |= made or set()
+            known |= made or {}
+
+
+def _check_types(expression: str, known: dict[str, pa.DataType], path: Path) -> Iterator[Problem]:
+    """A rule whose columns are known must be able to compute with their types."""
+    import pyarrow as pa
+
+    from ..filters.expressions import ExpressionError, parse
+
+    try:
+        rule = parse(expression)
+    except ExpressionError:
+        return  # told elsewhere
+    if rule.columns <= known.keys():
+        try:
+            rule.evaluate({name: pa.array([], known[name]) for name in rule.columns})
+        except ExpressionError as error:
+            yield Problem(path, str(error))
 
 
 def _origin(column: str) -> str:
@@ -288,10 +316,12 @@ def _columns_read(step: Step, scorer: Scorer | Exception | None) -> Iterator[tup
             yield (options.method, "keep"), options.options.keep.column
 
 
-def _columns_made(step: Step, scorer: Scorer | Exception) -> set[str] | None:
-    """The columns that a score step adds; None where they cannot be told."""
+def _columns_made(step: Step, scorer: Scorer | Exception) -> dict[str, pa.DataType] | None:
+    """The columns that a score step adds, with their types; None where they cannot be told."""
     assert isinstance(step, ScoreStep)
     if isinstance(scorer, Exception):
         return None
-    names = list(scorer.outputs)
-    return {step.column} if len(names) == 1 else {f"{step.column}_{name}" for name in names}
+    outputs = scorer.outputs
+    if len(outputs) == 1:
+        return dict.fromkeys([step.column], *outputs.values())
+    return {f"{step.column}_{name}": kind for name, kind in outputs.items()}

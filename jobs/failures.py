@@ -12,6 +12,7 @@ def explain(error: Exception) -> tuple[int | None, str]:
     """The exit status of an error and its message; (None, "") for one that is a bug of ours."""
     if isinstance(error, JobFileError):
         return 2, str(error)
+    from ..filters.rule_language import ExpressionError
     from ..schemas.contracts import AssetError
     from .cleaning import NotCleanableError
     from .inspection import NotReadableError
@@ -21,6 +22,7 @@ def explain(error: Exception) -> tuple[int | None, str]:
 
     known = (
         AssetError,
+        ExpressionError,
         NotCleanableError,
         NotReadableError,
         NotTrainableError,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 WIDEST = 100
+_SHARD_OR_PART: Final = re.compile(r"shard-[0-9]{5,}\.(parquet|jsonl(\.gz|\.zst)?|tar)|[0-9]{5,}\.json")
 
 
 class NotReadableError(Exception):
@@ -25,9 +27,7 @@ def inspect(path: Path, rows: int) -> dict[str, Any]:
     type) and `rows`, the first records. Raises NotReadableError.
     """
     if not path.is_file():
-        raise NotReadableError(
-            f"no such file: {path}" if not path.exists() else f"{path} is a folder; name a file in it"
-        )
+        raise NotReadableError(_told_folder(path) if path.is_dir() else f"no such file: {path}")
     entry = _entry(path)
     if entry is None:
         return {"files": [{"stream": None, **_inspect_file(path, rows)}]}
@@ -36,6 +36,13 @@ def inspect(path: Path, rows: int) -> dict[str, Any]:
         for name, file in sorted(entry["streams"].items())
     ]
     return {"part": entry["part"], "accounts": entry["accounts"], "files": files}
+
+
+def _told_folder(folder: Path) -> str:
+    """What to name instead of a folder: its first shard, or the first part of a stage."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    first = [name for name in names if _SHARD_OR_PART.fullmatch(name)][:1]
+    return f"{folder} is a folder; name a file in it" + "".join(f", as in {folder / name}" for name in first)
 
 
 def _entry(path: Path) -> dict[str, Any] | None:

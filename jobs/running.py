@@ -24,15 +24,26 @@ def run(
     """Runs a job to its end, or resumes it, and returns its totals, shards, output folder and seconds.
 
     `limit`: read no more than so many records, for a quick look. `listener` hears about progress.
-    Raises what the runner raises: JobRefused (the environment is wrong), AccountsError (records are not
+    Raises JobRefused (the environment is wrong), and what the runner raises: AccountsError (records are not
     accounted for), FailedParts (parts could not be processed); KeyboardInterrupt leaves a run to resume.
     """
     from ..pipeline.runner import run_job
 
+    _make_folder("output.path", job.output.path)
+    _make_folder("run.work", job.run.work)
     result = run_job(job, limit=limit, listener=listener or Silent(), allow_code=allow_code)
     output = Path(result.output)
     write_report(read_manifest(output), output / REPORT)
     return result
+
+
+def _make_folder(key: str, folder: str) -> None:
+    from ..pipeline.ingest import JobRefused
+
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobRefused(f"{key}: the folder {folder} cannot be made: {error.strerror or error}") from None
 
 
 def read_manifest(output: Path) -> dict[str, Any]:

@@ -33,7 +33,6 @@ _TOLD: Final = {
     "string_type": "{value} is not text",
     "string_too_short": "is empty",
     "string_too_long": "is longer than {ctx} characters",
-    "list_type": "{value} is not a list",
     "dict_type": "{value} is not a mapping of keys to values",
     "model_type": "{value} is not a mapping of keys to values",
     "model_attributes_type": "{value} is not a mapping of keys to values",
@@ -111,6 +110,9 @@ def _problems(details: ErrorDetails) -> Iterator[Problem]:
     elif kind == "string_pattern_mismatch":
         told = _PATTERNS.get(str(context.get("pattern")), "is not possible")
         yield Problem(path, f"{shown(value)} {told}")
+    elif kind == "list_type":
+        hint = f"; write [{value}]" if isinstance(value, str | int) and path != ("steps",) else ""
+        yield Problem(path, f"{shown(value)} is not a list{hint}")
     elif kind in _TOLD:
         bounds = [context[key] for key in _BOUNDS if key in context]
         bound = bounds[0] if bounds else ""

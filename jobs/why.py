@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from . import work
 from .inspection import records
 from .places import Run
 from .running import read_manifest
 
-SHOWN_CHARACTERS = 300
+# The columns of every shard (schemas/records.py, TEXT), and the key of a WebDataset's sample.
+_NO_SCORES: Final = {"id", "text", "url", "source", "date", "lang", "lang_score", "meta", "__key__"}
 
 
 class NoAnswerError(Exception):
@@ -22,8 +23,8 @@ def why(run: Run, record: str) -> dict[str, Any]:
     """What the run's ledger, shards and sidecars say of the record with this id.
 
     `fates`: one mapping for each record of the id (ids may repeat) with `verdict` kept, dropped, duplicate
-    or error; `step`, `reason` and `value` where it was not kept, `shard` where it was; `signals` by name, as
-    long as the work directory is there. Raises NoAnswerError where the run is not finished, the ledger does
+    or error; `step`, `reason` and `value` where it was not kept, `shard` and `scores` by name where it was;
+    `signals` by name, as long as the work directory is there. Raises NoAnswerError where the run is not finished, the ledger does
     not hold every record, or no record has this id.
     """
     if not run.finished:
@@ -53,7 +54,8 @@ def told(story: dict[str, Any]) -> str:
             value = "" if fate["value"] is None else f" ({_value(fate)})"
             lines.append(f"{story['id']}: {fate['verdict']}, {at} {fate['step']}: {fate['reason']}{value}")
             lines.append(f"  source: {fate['source']}")
-        lines += [f"  {name} = {value}" for name, value in sorted(fate.get("signals", {}).items())]
+        columns = {**fate.get("signals", {}), **fate.get("scores", {})}
+        lines += [f"  {name} = {value}" for name, value in sorted(columns.items())]
     return "\n".join(lines)
 
 
@@ -71,9 +73,19 @@ def _lost(output: Path, record: str) -> Iterator[dict[str, Any]]:
 def _kept(output: Path, record: str) -> Iterator[dict[str, Any]]:
     for shard in read_manifest(output)["shards"]:
         path = output / shard["path"]
-        for row in records(path, columns=("id",), equal=record):
+        for row in records(path, columns=("id", *_score_columns(path)), equal=record):
             if row.get("id") == record:
-                yield {"verdict": "kept", "shard": str(path)}
+                scores = {name: value for name, value in row.items() if name not in _NO_SCORES}
+                yield {"verdict": "kept", "shard": str(path)} | ({"scores": scores} if scores else {})
+
+
+def _score_columns(shard: Path) -> list[str]:
+    """The score columns of a Parquet shard; other formats are read whole."""
+    import pyarrow.parquet as pq
+
+    if shard.suffix != ".parquet":
+        return []
+    return [name for name in pq.read_schema(shard).names if name not in _NO_SCORES]
 
 
 def _add_signals(directory: Path, record: str, fates: list[dict[str, Any]]) -> None:

@@ -11,9 +11,21 @@ from typing import Any
 
 from ..schemas.progress import Listener
 from .accounts import Accounts
-from .commit import read_entry
+from .commit import entry_path, read_entry
 from .operator import signature
-from .stage import Committed, Engine, Input, Layer, OperatorRef, PartRef, Resources, Stage, TaskFailed, TaskId
+from .stage import (
+    Committed,
+    Engine,
+    Input,
+    Layer,
+    OperatorRef,
+    PartRef,
+    Resources,
+    Stage,
+    StreamRef,
+    TaskFailed,
+    TaskId,
+)
 from .store import RunLock, put_new
 
 PARTITION_BYTES = 128 << 20  # what one reduce task should have to read
@@ -57,8 +69,7 @@ class Driver:
         self._number += 1
         directory.mkdir(parents=True, exist_ok=True)
         stage = Stage(name, str(directory), inputs, partitions, reduce, combine, resources or Resources())
-        found = {task: read_entry(directory, task) for task in stage.tasks}
-        done = {task: entry for task, entry in found.items() if entry is not None}
+        done = {task: entry for task in stage.tasks if (entry := _usable_entry(directory, task)) is not None}
         todo = [task for task in stage.tasks if task not in done]
         size = sum(part.bytes for source in inputs.values() for part in source.parts)
         self._listener.stage_started(name, len(stage.tasks), len(done), size)
@@ -91,6 +102,22 @@ class Driver:
         )
         shutil.rmtree(directory / "spool", ignore_errors=True)
         return commits
+
+
+def _usable_entry(directory: Path, task: TaskId) -> Committed | None:
+    """The commit of a task; an entry whose files are gone or cut is taken back: the task runs again."""
+    entry = read_entry(directory, task)
+    if entry is None or all(_has_size(stream) for stream in entry.streams.values()):
+        return entry
+    entry_path(directory, task).unlink()
+    return None
+
+
+def _has_size(stream: StreamRef) -> bool:
+    try:
+        return Path(stream.path).stat().st_size == stream.bytes
+    except FileNotFoundError:
+        return False
 
 
 def _named(failure: TaskFailed, inputs: Mapping[str, Input]) -> dict[TaskId, str]:

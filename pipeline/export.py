@@ -21,9 +21,10 @@ from ..schemas.job import Job
 from ..schemas.plain_yaml import write_yaml
 from ..schemas.records import CONTAINERS
 from .driver import Driver, layer_of, partitions_for
+from .ingest import JobRefused
 from .planner import Plan
 from .sinks import suffix_of
-from .stage import Committed, Input, OperatorRef, PartRef
+from .stage import Committed, Input, OperatorRef, PartRef, StreamRef
 from .steps.writing import (
     CollectRecords,
     Measure,
@@ -36,6 +37,7 @@ from .steps.writing import (
 from .store import publish, unfinished
 
 SHARD_NAME = re.compile(r"shard-\d{5,}\.(parquet|jsonl(\.gz|\.zst)?|tar)")
+OWN_NAMES = ("manifest.json", "job.yaml", "report.md", "containers.parquet", "ledger")
 LEDGER_SHARES = {"full": 1.0, "sampled": 0.01, "counts": 0.0}
 
 
@@ -182,8 +184,13 @@ class OutputDirectory:
     ) -> list[Shard]:
         """Replaces an earlier output of the same directory and returns the shards."""
         (self._path / "manifest.json").unlink(missing_ok=True)
-        shutil.rmtree(self._path / "ledger", ignore_errors=True)
-        written = [self._shard(job, committed) for committed in shards]
+        for path in (self._path / "ledger").glob("part-*.parquet"):
+            path.unlink()
+        # A record larger than a shard leaves the next ones empty.
+        full = [committed for committed in shards if committed.streams["shard"].rows] or shards[:1]
+        written = [
+            self._shard(job, number, committed.streams["shard"]) for number, committed in enumerate(full)
+        ]
         for committed in ledgers:
             stream = committed.streams["rows"]
             self._place(Path(stream.path), Path("ledger") / f"part-{committed.task:05d}.parquet")
@@ -194,6 +201,19 @@ class OutputDirectory:
         self._write("manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
         return written
 
+    def check(self) -> None:
+        """Raises JobRefused where a file that no run wrote has a name that this run would write to."""
+        try:
+            json.loads((self._path / "manifest.json").read_bytes())["shards"]
+        except (OSError, ValueError, TypeError, KeyError):
+            taken = [name for name in OWN_NAMES if (self._path / name).exists()]
+            taken += [path.name for path in self._path.iterdir() if SHARD_NAME.fullmatch(path.name)]
+            if taken:
+                raise JobRefused(
+                    f"{self._path / taken[0]} is in the way: a run writes a file of that name, and nothing "
+                    "says that a run wrote this one; move it, or name another output.path"
+                ) from None
+
     def _remove_strays(self, shards: Sequence[Shard]) -> None:
         """Shards of an earlier output that this one has not replaced."""
         ours = {shard.path for shard in shards}
@@ -201,10 +221,9 @@ class OutputDirectory:
             if path.name not in ours and SHARD_NAME.fullmatch(path.name):
                 path.unlink()
 
-    def _shard(self, job: Job, committed: Committed) -> Shard:
-        stream = committed.streams["shard"]
+    def _shard(self, job: Job, number: int, stream: StreamRef) -> Shard:
         assert job.output.compression is not None
-        name = f"shard-{committed.task:05d}{suffix_of(job.output.format, job.output.compression)}"
+        name = f"shard-{number:05d}{suffix_of(job.output.format, job.output.compression)}"
         self._place(Path(stream.path), Path(name))
         return Shard(name, stream.rows, stream.bytes, stream.checksum)
 

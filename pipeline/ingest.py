@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,16 @@ from .sources.reader import count
 from .sources.split import Split, plan_splits
 from .stage import OperatorRef, PartRef, Parts
 from .steps.reading import ReadSource
+from .store import publish, unfinished
 
-SPLIT_BYTES = 64 << 20
+Slice = tuple[Split, SourceFile]
 
 
 class JobRefused(Exception):
     """The job cannot start: its input or the environment is wrong; the message says what to do."""
 
 
-def ingest(job: Job, work: Path, limit: int | None, listener: Listener) -> Parts:
+def ingest(job: Job, work: Path, limit: int | None, listener: Listener, run: str) -> Parts:
     """The parts that the sources are cut into. Raises JobRefused where a frozen file has changed."""
     frozen = work / "sources.json"
     wanted = [source.model_dump(mode="json") for source in job.input]
@@ -36,26 +38,50 @@ def ingest(job: Job, work: Path, limit: int | None, listener: Listener) -> Parts
     if frozen.exists() and [entry["input"] for entry in json.loads(frozen.read_bytes())] == wanted:
         now = _compare(json.loads(frozen.read_bytes()), now, listener)
     else:
-        frozen.write_text(json.dumps(now, indent=1))
-    splits: list[tuple[Split, str]] = []
+        _freeze(frozen, now, run)
+    splits: list[Slice] = []
     for entry in now:
         for file in (SourceFile(**values) for values in entry["files"]):
             format_ = entry["input"]["format"] or guess_format(file.path)
-            planned = plan_splits(file, format_, entry["input"]["columns"], SPLIT_BYTES)
-            splits.extend((split, file.etag) for split in planned)
+            planned = plan_splits(file, format_, entry["input"]["columns"], job.run.part)
+            splits.extend((split, file) for split in planned)
     if limit is not None:
         splits = _limited(splits, limit)
     pages = any(step.kind == "extract" for step in job.steps)
-    return tuple(
-        PartRef(
-            number,
-            reader=OperatorRef.of(ReadSource, split=asdict(split), pages=pages),
-            label=_label(split),
-            bytes=split.size,
-            identity=json.dumps([asdict(split), etag, pages], sort_keys=True),
-        )
-        for number, (split, etag) in enumerate(splits)
+    return tuple(_part(number, group, pages) for number, group in enumerate(_grouped(splits, job.run.part)))
+
+
+def _grouped(splits: Sequence[Slice], size: int) -> Iterator[list[Slice]]:
+    """Neighbours together, as long as they are small: each part costs every stage a task."""
+    group: list[Slice] = []
+    for slice_ in splits:
+        if group and sum(split.size for split, _ in group) + slice_[0].size > size:
+            yield group
+            group = []
+        group.append(slice_)
+    if group:
+        yield group
+
+
+def _part(number: int, group: Sequence[Slice], pages: bool) -> PartRef:
+    described = [{"split": asdict(split), "file": asdict(file)} for split, file in group]
+    more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+    return PartRef(
+        number,
+        reader=OperatorRef.of(ReadSource, slices=described, pages=pages),
+        label=_label(group[0][0]) + more,
+        bytes=sum(split.size for split, _ in group),
+        identity=json.dumps([described, pages], sort_keys=True),
     )
+
+
+def _freeze(path: Path, sources: list[dict[str, Any]], run: str) -> None:
+    temporary = unfinished(path.parent, run, path.name)
+    with temporary.open("x") as file:
+        json.dump(sources, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    publish(temporary, path)
 
 
 def _label(split: Split) -> str:
@@ -84,12 +110,12 @@ def _compare(
     return frozen
 
 
-def _limited(splits: Sequence[tuple[Split, str]], limit: int) -> list[tuple[Split, str]]:
+def _limited(splits: Sequence[Slice], limit: int) -> list[Slice]:
     """The first splits, the last of them cut, that give `limit` records."""
-    taken: list[tuple[Split, str]] = []
-    for split, etag in splits:
+    taken: list[Slice] = []
+    for split, file in splits:
         if limit <= 0:
             break
-        taken.append((replace(split, limit=limit), etag))
+        taken.append((replace(split, limit=limit), file))
         limit -= count(split, limit)
     return taken

@@ -22,6 +22,7 @@ class Output(ABC):
     """Where operators put what does not flow on: rows of named streams, ledger rows and counts."""
 
     accounts: Accounts
+    rows_in: int  # that entered the task, for its progress
 
     @abstractmethod
     def emit(self, stream: str, batch: pa.RecordBatch) -> None:

@@ -37,7 +37,8 @@ class Phase:
     def name(self) -> str:
         """A stage's name: its first and its last step."""
         names = [step.name.replace(":", "-") for step in self.maps] or ["read"]
-        return names[0] if len(names) == 1 else f"{names[0]}-to-{names[-1]}"
+        return names[0][:60] if len(names) == 1 else f"{names[0][:28]}-to-{names[-1][:28]}"
+
 
 @dataclass(frozen=True)
 class Plan:

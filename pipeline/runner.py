@@ -56,13 +56,21 @@ def run_job(
         output, work = output / f"limit-{limit}", work / f"limit-{limit}"
     work.mkdir(parents=True, exist_ok=True)
     output.mkdir(parents=True, exist_ok=True)
+    if not (
+        work / "sources.json"
+    ).exists():  # otherwise a killed run may have left an output without a manifest
+        OutputDirectory(output, "").check()
     planned = plan(job, allow_code)
     lock = RunLock(lock_directory)
     engine = LocalEngine(job.run.workers, lock.run, planned.kernels)
     try:
+        if lock.others():
+            raise JobRefused(
+                f"{lock_directory}: another run is at work here; wait for it, or name another run.work"
+            )
         lock.sweep(work)
         lock.sweep(output)
-        parts = ingest(job, work, limit, listener)
+        parts = ingest(job, work, limit, listener, lock.run)
         driver = Driver(work, engine, lock, listener, job.run.max_failed_parts)
         result = _Run(job, planned, driver).run(parts)
         shards = OutputDirectory(output, lock.run).publish(job, *result)

@@ -101,8 +101,11 @@ class RunLock:
         self._directory = work / "runs"
         self._directory.mkdir(parents=True, exist_ok=True)
         self._path = self._directory / f"{self.run}.lock"
-        self._file = self._path.open("w")
+        # Locked before it has its name: who finds it free may take the run for dead and remove it.
+        temporary = self._path.with_suffix(".new")
+        self._file = temporary.open("x")
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        temporary.rename(self._path)
 
     def sweep(self, root: Path) -> int:
         """Removes the unfinished files of runs that are no longer alive; returns how many."""
@@ -117,6 +120,12 @@ class RunLock:
             if self._is_dead(lock.stem):
                 lock.unlink(missing_ok=True)
         return removed
+
+    def others(self) -> bool:
+        """Whether another run is alive in the same work directory."""
+        return any(
+            lock.stem != self.run and not self._is_dead(lock.stem) for lock in self._directory.glob("*.lock")
+        )
 
     def _is_dead(self, run: str) -> bool:
         if run == self.run:

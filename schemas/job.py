@@ -71,7 +71,7 @@ class Output(Model):
 
 
 class Run(Model):
-    """How the job runs; nothing here changes what it produces, except `seed`."""
+    """How the job runs. Its output depends on `seed`, its order also on `part`; on nothing else here."""
 
     engine: Literal["local", "beam", "ray"] = Field(default="local", description="Where the tasks run.")
     workers: PositiveInt = Field(
@@ -87,6 +87,11 @@ class Run(Model):
     )
     ledger: Literal["full", "sampled", "counts"] = Field(
         default="full", description="Which records that did not come through are written down one by one."
+    )
+    part: Size = Field(
+        64 << 20,
+        description="Bytes of input that one task reads: larger files are cut where their format allows, "
+        "smaller ones go together.",
     )
     max_failed_parts: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Parts that may fail before a step over the whole corpus refuses to start."

@@ -161,7 +161,7 @@ class Language(Model):
     )
     model: str | None = Field(default=None, description="A fastText model file; lid.176 where left out.")
     max_chars: PositiveInt | None = Field(
-        default=None, description="Characters of the text that the model reads."
+        default=None, description="Characters of the text that the model reads; 10,000 where left out."
     )
 
 

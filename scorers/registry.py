@@ -111,7 +111,7 @@ def fingerprint(
         "version": version,
         "arguments": dict(arguments or {}),
         "models": list(checksums),
-        "source": None if name in SCORERS else _source_digest(sys.modules[scorer.__module__]),
+        "source": None if name in SCORERS else _sources(scorer.__module__),
     }
     try:
         text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
@@ -201,6 +201,13 @@ def _candidates(name: str, folder: Path) -> list[Path]:
 def _is_in(module: ModuleType, folder: Path) -> bool:
     file = getattr(module, "__file__", None)
     return bool(file) and Path(str(file)).resolve().is_relative_to(folder)
+
+
+def _sources(module: str) -> list[list[str]]:
+    """Digests of the module and, where it came from a job's folder, of all that was loaded from there."""
+    folder = _from_folders.get(module, (None, ""))[0]
+    names = {module, *(name for name, (known, _) in _from_folders.items() if folder and known == folder)}
+    return [[name, _source_digest(sys.modules[name])] for name in sorted(names)]
 
 
 def _source_digest(module: ModuleType) -> str:

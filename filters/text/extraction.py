@@ -36,7 +36,12 @@ EXTRACTED: Final = pa.schema(
 # images are left out: on the 181 pages of the article extraction benchmark
 # (github.com/scrapinghub/article-extraction-benchmark) that lifts F1 from .898 to .934, precision from .830
 # to .891, at the same recall of .98 (benchmarks/extraction.py).
-MAIN_CONTENT: Final[dict[str, Any]] = {"main_content": True, "comments": False, "post_meta": False, "alt_texts": False}
+MAIN_CONTENT: Final[dict[str, Any]] = {
+    "main_content": True,
+    "comments": False,
+    "post_meta": False,
+    "alt_texts": False,
+}
 
 # Nested lists are indented, so that 280 KB of them can make 16 MB of plain text; a page whose text is larger
 # than its markup by this much is nothing else. Choices of ours.
@@ -70,8 +75,8 @@ def extract(
         raise ValueError(f"no extraction method {method!r}; there are {', '.join(get_args(Method))}")
     urls = [None] * len(payload) if url is None else url.to_pylist()
     pages = [
-        extract_page(body, kind, address, method)
-        for body, kind, address in zip(payload.to_pylist(), content_type.to_pylist(), urls, strict=True)
+        extract_page(body.as_py(), kind, address, method)  # one page's bytes at a time stay in the cache
+        for body, kind, address in zip(payload, content_type.to_pylist(), urls, strict=True)
     ]
     columns = [
         [page.text for page in pages],

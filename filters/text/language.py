@@ -44,10 +44,10 @@ class LanguageIdentifier:
     """The most probable language of each text, and its probability.
 
     `model` is a fastText file (`default_model` where it is None); its labels are the languages: ISO 639 codes
-    for lid.176, `eng_Latn` and the like for GlotLID. The first `max_chars` characters of a text are read (None:
-    all). On 2,317 technical documents in many languages, 7,000 characters on average, 10,000 characters gave
-    the language of the whole text for 99.96 % and its answer to "English with at least 0.65" for 99.4 %, 1.3
-    times as fast; 2,000 characters for 99.4 % and 94.1 %, 4 times as fast.
+    for lid.176, `eng_Latn` and the like for GlotLID. The first `max_chars` characters of a text are read, all
+    with None. On 2,317 technical documents in many languages, 7,000 characters on average, 10,000 characters
+    gave the language of the whole text for 99.96 % and its answer to "English with at least 0.65" for 99.4 %,
+    1.3 times as fast; 2,000 characters for 99.4 % and 94.1 %, 4 times as fast.
     """
 
     def __init__(self, model: str | Path | None = None, max_chars: int | None = MAX_CHARS) -> None:

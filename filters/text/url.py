@@ -80,7 +80,7 @@ class Address:
 class HashSet:
     """A set of strings kept as sorted 64-bit hashes: 8 bytes each, so that millions of domains are little.
 
-    A string that is not in a set of n is taken for one that is with probability n / 2^64: 3e-13 for 5 million.
+    Of n strings, one that is none of them is taken for one with probability n / 2^64: 3e-13 for 5 million.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from ..stage import Committed, Stage, TaskFailed, TaskId
 from ..task import map_task, reduce_task, spool_path, spool_task
 
+_starting = threading.Lock()  # threads that run jobs share one __main__
 TRIES = 3
 DIED = "its worker process died (killed, out of memory, or crashed)"
 
@@ -44,13 +45,20 @@ def _die_with(sentinel: int) -> None:
 
 @contextmanager
 def _no_main_module() -> Iterator[None]:
-    """Keeps new workers from running the user's script again: a task needs nothing of it."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    """Keeps new workers from running the user's script again: a task needs nothing of it.
+
+    And it keeps the server that they are forked from, which inherits the mask, from answering to Ctrl-C
+    while it imports.
+    """
+    with _starting:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            sys.modules["__main__"] = main
 
 
 class LocalEngine:
@@ -157,9 +165,11 @@ class LocalEngine:
     def close(self) -> None:
         """Ends every worker at once: what they had not committed is not there."""
         if self._pool is not None:
-            processes = list((self._pool._processes or {}).values())
-            self._drop_pool()
+            pool, self._pool = self._pool, None
+            processes = list((pool._processes or {}).values())
+            # Before the queues go: a worker that is just starting would miss their semaphores, and say so.
             for process in processes:
                 process.kill()
             for process in processes:
                 process.join()
+            pool.shutdown(wait=True, cancel_futures=True)

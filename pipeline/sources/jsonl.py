@@ -22,10 +22,11 @@ _BOM: Final = b"\xef\xbb\xbf"
 class RecordError(Exception):
     """A record that cannot be used; `reason` in snake_case."""
 
-    def __init__(self, reason: str, detail: str | None = None) -> None:
+    def __init__(self, reason: str, detail: str | None = None, record: str | None = None) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.record = record  # its id, where it has one
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def read_jsonl(
     """A record of RAW_TEXT for each line, `source` being its byte offset (decoded, if the file is
     compressed).
 
-    A line with an error has the id of its raw bytes, so that it can be found again.
+    A line with an error has its own id if one can be read, else that of its raw bytes, so that it can be
+    found again.
     """
     rows = Rows()
     parser = LineParser(columns)
@@ -98,7 +100,8 @@ def read_jsonl(
                 source=source, **parser.parse(line.data.removeprefix(_BOM) if not line.offset else line.data)
             )
         except RecordError as error:
-            rows.add(content_id(None, line.data), source, error=error.reason, detail=error.detail)
+            identity = error.record or content_id(None, line.data)
+            rows.add(identity, source, error=error.reason, detail=error.detail)
         if rows.full:
             yield rows.take()
     if len(rows):
@@ -126,16 +129,16 @@ class LineParser:
             raise RecordError("empty_line")
         fields = parse_object(data)
         content = fields.pop(self._field, None)
+        identity = self._take_id(fields)
         if content is None:
-            raise RecordError(f"missing_{self._content}", f"no field {self._field!r}")
+            raise RecordError(f"missing_{self._content}", f"no field {self._field!r}", identity)
         if not isinstance(content, str):
-            raise RecordError(
-                f"{self._content}_not_a_string", f"{self._field!r} is {_JSON_NAMES[type(content)]}"
-            )
+            detail = f"{self._field!r} is {_JSON_NAMES[type(content)]}"
+            raise RecordError(f"{self._content}_not_a_string", detail, identity)
         payload = encode(content, self._field)
         url = self._take_string(fields, self._url)
         record: dict[str, Any] = {
-            "id": self._take_id(fields) or content_id(url, payload),
+            "id": identity or content_id(url, payload),
             "url": url,
             "date": self._take_string(fields, self._date),
             "meta": dump(fields) if fields else None,
@@ -205,7 +208,10 @@ def dump(fields: Mapping[str, Any]) -> str:
     try:
         text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        text = json.dumps(_finite(fields), ensure_ascii=False, separators=(",", ":"))
+        try:
+            text = json.dumps(_finite(fields), ensure_ascii=False, separators=(",", ":"))
+        except RecursionError as error:
+            raise RecordError("invalid_json", "nested too deeply") from error
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 

@@ -69,7 +69,7 @@ def read_parquet_texts(
 def _batches(
     parquet: Any, groups: range, columns: list[str] | None, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of row groups, at most `limit`, one group at a time: a damaged one spoils no batch of others."""
+    """The rows of row groups, at most `limit`, one group at a time: a damaged one spoils no other."""
     left = limit
     for group in groups:
         for batch in parquet.iter_batches(MAX_ROWS, row_groups=[group], columns=columns, use_threads=False):
@@ -258,7 +258,7 @@ def _values(column: pa.Array) -> list[Any]:
     kind = column.type
     try:
         values = column.to_pylist()
-    except (UnicodeDecodeError, ValueError, OverflowError, pa.ArrowException):
+    except (UnicodeDecodeError, ValueError, OverflowError, LookupError, pa.ArrowException):
         values = [_value(scalar) for scalar in column]
     simple = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     return values if simple or pa.types.is_string(kind) else [_json(value) for value in values]
@@ -271,8 +271,11 @@ def _value(scalar: pa.Scalar) -> Any:
     except UnicodeDecodeError:
         raw = scalar.as_buffer() if hasattr(scalar, "as_buffer") else b"?"
         return bytes(raw).decode("utf-8", "replace")
-    except (ValueError, OverflowError, pa.ArrowException):
-        return scalar.cast(pa.int64()).as_py() if pa.types.is_temporal(scalar.type) else None
+    except (ValueError, OverflowError, LookupError, pa.ArrowException):  # LookupError: an unknown time zone
+        if not pa.types.is_temporal(scalar.type):
+            return None
+        width = pa.int32() if scalar.type.bit_width == 32 else pa.int64()
+        return pa.array([scalar], scalar.type).view(width)[0].as_py()
 
 
 def _json(value: Any) -> Any:

@@ -17,6 +17,7 @@ from ...schemas.records import RAW_TEXT
 from ..accounts import INPUT
 from ..operator import LayerReader, Operator, Output, Reader, Reducer
 from ..sources.containers import READ, ContainerCounts
+from ..sources.files import SourceError, SourceFile, expand
 from ..sources.reader import read, read_texts
 from ..sources.split import Split
 from ..stage import Layer, OperatorRef, PartRef, StreamRef
@@ -24,28 +25,31 @@ from ..view import ROW_BITS
 
 
 class ReadSource(Reader, LayerReader):
-    """Reads one split; unreadable records become errors of the step `input`.
+    """Reads the splits of one part; unreadable records become errors of the step `input`.
 
     With `pages`, records may be payloads that a later step extracts; without, such records are errors.
     """
 
-    def __init__(self, split: dict[str, Any], pages: bool) -> None:
-        self._split, self._pages = Split(**split), pages
+    def __init__(self, slices: Sequence[dict[str, Any]], pages: bool) -> None:
+        self._slices = [(Split(**slice_["split"]), SourceFile(**slice_["file"])) for slice_ in slices]
+        self._pages = pages
 
     def read_again(self, part: int) -> Iterator[pa.RecordBatch]:
-        """Position and text of every row of a Parquet split."""
+        """Position and text of every row of Parquet splits."""
         row = part << ROW_BITS
-        for texts in read_texts(self._split):
-            positions = pa.array(np.arange(row, row + len(texts), dtype=np.uint64))
-            row += len(texts)
-            yield pa.RecordBatch.from_arrays([positions, texts], names=["position", "text"])
+        for split, file in self._slices:
+            for texts in _unchanged(read_texts(split), file):
+                positions = pa.array(np.arange(row, row + len(texts), dtype=np.uint64))
+                row += len(texts)
+                yield pa.RecordBatch.from_arrays([positions, texts], names=["position", "text"])
 
     def read(self, part: int, out: Output) -> Iterator[pa.RecordBatch]:
         containers = ContainerCounts()
         row = part << ROW_BITS
         # Also a source without records has streams, and these have columns.
         nothing = pa.RecordBatch.from_pylist([], schema=RAW_TEXT)
-        for batch in chain([nothing], read(self._split, containers)):
+        sources = (_unchanged(read(split, containers), file) for split, file in self._slices)
+        for batch in chain([nothing], *sources):
             positions = pa.array(np.arange(row, row + len(batch), dtype=np.uint64))
             row += len(batch)
             batch = batch.add_column(0, pa.field("position", pa.uint64(), nullable=False), positions)
@@ -55,11 +59,24 @@ class ReadSource(Reader, LayerReader):
                 lacking = pc.and_(pc.is_null(error), pc.is_null(batch.column("text")))
                 error = pc.if_else(lacking, "not_extracted", error)
             kept = out.drop(INPUT, batch, error, batch.column("detail"), "error")
+            out.rows_in += len(batch) - len(kept)
             yield kept.drop_columns(
                 ["error", "detail", *([] if self._pages else ["payload", "content_type"])]
             )
         out.accounts.add({"containers": _accounts_of(containers)})
         out.emit("containers", containers.errors())
+
+
+def _unchanged(items: Iterator[pa.Array], file: SourceFile) -> Iterator[pa.Array]:
+    """What is read of a file. Raises SourceError where it is not, or no longer, as the job first found it."""
+    _check(file)
+    yield from items
+    _check(file)
+
+
+def _check(file: SourceFile) -> None:
+    if expand(file.path) != [file]:
+        raise SourceError(f"{file.path} has changed since this job first started")
 
 
 def _accounts_of(containers: ContainerCounts) -> dict[str, Any]:
@@ -90,8 +107,8 @@ def source_layers(parts: Sequence[PartRef]) -> dict[int, tuple[Layer, ...]] | No
     layers: dict[int, tuple[Layer, ...]] = {}
     for part in parts:
         assert part.reader is not None
-        split = json.loads(part.reader.arguments)["split"]
-        if split["format"] != "parquet" or "html" in split["columns"]:
+        splits = [slice_["split"] for slice_ in json.loads(part.reader.arguments)["slices"]]
+        if any(split["format"] != "parquet" or "html" in split["columns"] for split in splits):
             return None
         layers[part.index] = (Layer("", part.identity, ("text",), reader=part.reader),)
     return layers

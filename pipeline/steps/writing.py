@@ -17,7 +17,7 @@ from ..exchange import partition_of
 from ..operator import Operator, Output, Reader, Reducer
 from ..sinks import open_sink
 from ..stage import Layer, OperatorRef, PartRef, StreamRef
-from ..view import ROW_BITS, read_part
+from ..view import BATCH_ROWS, ROW_BITS, read_part
 
 
 class Measure(Operator):
@@ -77,11 +77,11 @@ class ReadShard(Reader):
 
     def _piece(self, source: PartRef, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         """The records whose first byte, counted over the part, is in start … stop - 1."""
-        batches = read_part(source, [*self._columns, "bytes"])
         if self._shuffle:
-            batches = iter([self._permuted(pa.concat_batches(list(batches)))])
+            yield from self._shuffled(source, start, stop)
+            return
         passed = 0
-        for batch in batches:
+        for batch in read_part(source, [*self._columns, "bytes"]):
             ends = passed + np.cumsum(batch.column("bytes").to_numpy())
             begins = ends - batch.column("bytes").to_numpy()
             first, last = np.searchsorted(begins, [start, stop])
@@ -90,8 +90,22 @@ class ReadShard(Reader):
             if passed >= stop:
                 break
 
-    def _permuted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return batch.take(pa.array(np.argsort(shuffle_keys(batch.column("id"), self._seed), kind="stable")))
+    def _shuffled(self, source: PartRef, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        """The same of the part in shuffled order; holds the text of one shard, not of the part."""
+        light = pa.Table.from_batches(list(read_part(source, ["id", "bytes"]))).combine_chunks()
+        order = np.argsort(shuffle_keys(light.column("id"), self._seed), kind="stable")
+        sizes = light.column("bytes").to_numpy()[order]
+        first, last = np.searchsorted(np.cumsum(sizes) - sizes, [start, stop])
+        chosen = light.column("position").to_numpy()[order[first:last]]
+        inside = np.sort(chosen)
+        batches = read_part(source, self._columns)
+        held = pa.Table.from_batches(
+            [b.filter(pa.array(np.isin(b.column("position").to_numpy(), inside))) for b in batches]
+        )
+        places = np.searchsorted(inside, chosen)
+        for low in range(0, max(1, len(places)), BATCH_ROWS):
+            rows = held.take(pa.array(places[low : low + BATCH_ROWS])).select(self._columns).combine_chunks()
+            yield from rows.to_batches() or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
 
 
 def _layer(columns: Sequence[str], reader: dict[str, str] | None, **plain: Any) -> Layer:

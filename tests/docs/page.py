@@ -59,7 +59,7 @@ def _commands(content: str) -> Iterator[Command]:
 
 
 def follow(text: str, folder: Path) -> None:
-    """Does in `folder` what the page says. Raises AssertionError where a command fails or prints otherwise."""
+    """Does in `folder` what the page says. Raises AssertionError where it fails or prints otherwise."""
     status = 0
     steps = list(read_page(text))
     for number, step in enumerate(steps):

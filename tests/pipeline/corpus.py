@@ -7,10 +7,12 @@ import random
 from pathlib import Path
 from typing import Any
 
-WORDS = (
-    "the be to of and that have with data model training page river mountain window garden science history "
-    "music number letter system people world water light color paper stone forest bridge engine winter summer"
-).split()
+WORDS = [
+    "the", "be", "to", "of", "and", "that", "have", "with", "data", "model", "training", "page",
+    "river", "mountain", "window", "garden", "science", "history", "music", "number", "letter",
+    "system", "people", "world", "water", "light", "color", "paper", "stone", "forest", "bridge",
+    "engine", "winter", "summer",
+]
 
 
 def document(seed: int, words: int = 120) -> str:
@@ -73,5 +75,5 @@ def job(source: str, out: Path, **run: Any) -> dict[str, Any]:
             {"select": {"top": "50%", "by": "word_count", "unit": "characters"}},
         ],
         "output": {"path": str(out), "shard": "20KB", "shuffle": "parts"},
-        "run": {"workers": 2, "work": str(out.parent / f"{out.name}-work"), **run},
+        "run": {"workers": 2, "part": "40KB", "work": str(out.parent / f"{out.name}-work"), **run},
     }

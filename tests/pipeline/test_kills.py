@@ -46,7 +46,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
 
 def undisturbed(job: Path, tmp_path: Path) -> dict[str, str]:
     process = start(job)
-    out, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 0, error.decode()
     return output_digest(tmp_path / "out")
 
@@ -85,7 +85,7 @@ def test_a_killed_worker_is_not_noticed_in_the_output(job_file: Path, tmp_path: 
             child.kill()
             killed += 1
             break
-    out, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=120)
     assert killed == 1
     assert process.returncode == 0, error.decode()
     assert output_digest(tmp_path / "out") == expected
@@ -96,7 +96,7 @@ def test_ctrl_c_ends_with_130_and_leaves_a_run_that_goes_on(job_file: Path, tmp_
     process = start(job_file)
     wait_for(lambda: commits(tmp_path) >= 10, process)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
-    out, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=30)
     assert process.returncode == 130, error.decode()
     assert b"Traceback" not in error
     assert undisturbed(job_file, tmp_path) == expected

@@ -59,7 +59,7 @@ def test_a_job_without_steps_is_one_pass_that_reads(tmp_path: Path) -> None:
 def test_steps_of_single_records_are_one_pass(tmp_path: Path) -> None:
     found = planned(tmp_path, {"language": {"keep": ["en"]}}, {"sample": 0.5}, rule("word_count > 1"))
     assert operators(found) == [["Language", "Sample", "word_count", "Rules"]]
-    assert found.phases[0].name == "language+sample+rule-word_count_gt_1"
+    assert found.phases[0].name == "language-to-rule-word_count_gt_1"
 
 
 def test_corpus_steps_in_a_row_follow_one_pass_and_a_later_step_begins_another(tmp_path: Path) -> None:
