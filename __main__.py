@@ -1,5 +1,10 @@
 """`python -m thresher` is the command line."""
 
-from .jobs.cli import main
+import sys
+
+try:
+    from .jobs.cli import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 main()

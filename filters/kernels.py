@@ -8,7 +8,6 @@ be read-only. Where no directory can be written, kernels are compiled anew by ea
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import sys
 import tempfile
@@ -63,18 +62,6 @@ def kernel(*signatures: str, **options: Any) -> Callable[[Function], Function]:
         return compiled
 
     return compile_
-
-
-def compile_kernels(*modules: str) -> None:
-    """Imports the named modules, so that their kernels are in the cache before workers start.
-
-    Where a module does not import its kernels at once, its function `load_kernels` is called. Names are
-    absolute (`thresher.filters.text.words`). Raises ImportError for a module that does not exist.
-    """
-    for name in modules:
-        load = getattr(importlib.import_module(name), "load_kernels", None)
-        if load is not None:
-            load()
 
 
 @contextmanager

@@ -12,7 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import click
+try:
+    import click
+except KeyboardInterrupt:
+    sys.exit(130)
 
 WRONG: Final = 2
 UNBALANCED: Final = 3
@@ -34,8 +37,10 @@ class ThresherGroup(click.Group):
             click.echo("interrupted; the same command goes on from here", err=True)
             ctx.exit(INTERRUPTED)
         except Exception as error:
-            from .failures import explain
+            from .failures import explain, is_interrupt
 
+            if is_interrupt(error):
+                raise click.exceptions.Exit(INTERRUPTED) from None
             status, message = explain(error)
             if status is None:
                 raise
@@ -80,7 +85,12 @@ _allow_code = click.option(
 
 @cli.command()
 @_job
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read no more than N records.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Read no more than N records, into OUTPUT/limit-N.",
+)
 @_overrides
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Short for --set run.workers=N.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -223,7 +233,7 @@ def why(record: str, place: str, as_json: bool) -> None:
 
     \b
     Example:
-      thresher why '<urn:uuid:...>' --output out/
+      thresher why urn:uuid:6a7f1c2e-30b4-4d15-9f0e-8c5d2b719a64 --output out/
     """
     from . import why as telling
     from .places import find
@@ -302,12 +312,18 @@ def train() -> None:
 @click.option("--label", default="hq", show_default=True, help="What good documents are called.")
 @click.option("--text", metavar="COLUMN", help="The input's text column; text where left out.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--epoch", type=int, help="Passes over the data; fastText's default where left out.")
-@click.option("--lr", type=float, help="Learning rate.")
-@click.option("--dim", type=int, help="Size of the word vectors.")
-@click.option("--word-ngrams", type=int, help="Longest word n-gram that is a feature.")
-@click.option("--bucket", type=int, help="Hash buckets of n-grams: fewer make a smaller model.")
-@click.option("--licence", help="Licence of the model, for its card.")
+@click.option("--epoch", type=int, help="Passes over the data; 5 where left out, as fastText's.")
+@click.option("--lr", type=float, help="Learning rate; 0.1 where left out, as fastText's.")
+@click.option("--dim", type=int, help="Size of the word vectors; 100 where left out, as fastText's.")
+@click.option(
+    "--word-ngrams", type=int, help="Longest word n-gram that is a feature; 2 where left out, as DCLM's."
+)
+@click.option(
+    "--bucket",
+    type=int,
+    help="Hash buckets of n-grams: fewer make a smaller model; 2000000 where left out, as fastText's.",
+)
+@click.option("--licence", help="Licence of the model, for its card; unknown where left out.")
 @_json
 def train_fasttext(
     positives: tuple[str, ...],
@@ -358,4 +374,7 @@ def _told_plan(stages: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """The `thresher` command."""
-    cli(prog_name="thresher")
+    try:
+        cli(prog_name="thresher")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

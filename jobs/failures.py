@@ -38,6 +38,13 @@ def explain(error: Exception) -> tuple[int | None, str]:
     return _explain_run(error)
 
 
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C lies behind an error, as where a compiled module was interrupted while it was loaded."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def _explain_run(error: Exception) -> tuple[int | None, str]:
     from ..pipeline.accounts import AccountsError
     from ..pipeline.ingest import JobRefused

@@ -7,7 +7,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -82,18 +82,16 @@ def _json_type(value: Any) -> str:
     return kinds.get(type(value), "null")
 
 
-def records(
-    path: Path, columns: Sequence[str] | None = None, equal: str | None = None
-) -> Iterator[dict[str, Any]]:
+def records(path: Path, without: Collection[str] = (), equal: str | None = None) -> Iterator[dict[str, Any]]:
     """The records of a shard (Parquet, JSON Lines plain, gzip or zstd, WebDataset tar), as mappings.
 
-    `columns`: no others need be there. `equal`: only records whose id is this need be there.
+    `without`: columns that need not be there. `equal`: only records whose id is this need be there.
     Raises NotReadableError where the file is none of these, or broken.
     """
     name = path.name.lower()
     try:
         if name.endswith(".parquet"):
-            yield from _parquet(path, columns, equal)
+            yield from _parquet(path, without, equal)
         elif name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
             with _opened(path) as file:
                 yield from (json.loads(line) for line in file)
@@ -107,13 +105,13 @@ def records(
         raise NotReadableError(f"{path} cannot be read: {error}") from error
 
 
-def _parquet(path: Path, columns: Sequence[str] | None, equal: str | None) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path, without: Collection[str], equal: str | None) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        names = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        names = [name for name in file.schema_arrow.names if name not in without]
         for batch in file.iter_batches(batch_size=1024 if equal is None else 65_536, columns=names):
             if equal is not None and "id" in batch.schema.names:
                 batch = batch.filter(pc.equal(batch.column("id"), pa.scalar(equal, batch.column("id").type)))

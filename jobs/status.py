@@ -11,7 +11,10 @@ from .running import read_manifest
 
 
 def status(run: Run) -> dict[str, Any]:
-    """`state` (not started, running, stopped, finished) and, for each stage, parts, rows and bytes so far."""
+    """`state` (not started, running, stopped, finished) and, for each stage, parts, rows and bytes so far.
+
+    `other_stages` counts those that the job left before it was changed.
+    """
     found = []
     for stage in work.stages(run.work):
         entries = list(stage.entries())
@@ -37,6 +40,7 @@ def status(run: Run) -> dict[str, Any]:
         "output": str(run.output),
         "work": str(run.work),
         "stages": found,
+        "other_stages": len(work.all_stages(run.work)) - len(found),
     }
     if run.finished:
         answer["totals"] = read_manifest(run.output)["totals"]
@@ -54,6 +58,9 @@ def told(answer: dict[str, Any]) -> str:
     totals = answer.get("totals")
     if totals:
         lines.append(f"  {totals['in']:,} in, {totals['kept']:,} kept, {totals['written']:,} written")
+    if answer["other_stages"]:
+        left = counted(answer["other_stages"], "stage")
+        lines.append(f"  {left} of other variants of this job in {answer['work']}; clean removes them all")
     if answer["state"] == "stopped":
         lines.append("  run it again to go on from here")
     return "\n".join(lines)

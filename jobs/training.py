@@ -59,6 +59,7 @@ def train_fasttext(
         "label": label,
         "precision": metrics.precision if metrics else None,
         "recall": metrics.recall if metrics else None,
+        "f1": metrics.f1 if metrics else None,
         "auc": metrics.auc if metrics else None,
     }
 
@@ -77,14 +78,21 @@ def _texts(paths: Sequence[str], columns: Mapping[str, str]) -> Iterator[pa.Reco
 
 def told(answer: Mapping[str, Any]) -> str:
     """The answer as lines of text, with the step that uses the model."""
-    figures = [(name, answer[name]) for name in ("precision", "recall", "auc")]
-    measured = ", ".join(f"{name} {value:.3f}" for name, value in figures if value is not None)
+    figures = {"precision": "precision", "recall": "recall", "F1": "f1", "AUC": "auc"}
+    # A figure that cannot be told from so few documents is a dash, as on the card.
+    shown = [
+        f"{name} {'–' if answer[key] is None else format(answer[key], '.4f')}"
+        for name, key in figures.items()
+    ]
+    held_out = ", ".join(f"{count:,} {label}" for label, count in answer["held_out"].items())
+    total = sum(answer["held_out"].values())
+    measured = f"{', '.join(shown)} ({held_out})" if total else "not measured"
     learned = ", ".join(f"{count:,} {label}" for label, count in answer["documents"].items())
     skipped = f"; {answer['skipped']:,} records without text were left out" if answer["skipped"] else ""
     return "\n".join(
         [
             f"{answer['model']}: learned from {learned}{skipped}",
-            f"on {sum(answer['held_out'].values()):,} documents held out: {measured or 'not measured'}",
+            f"on {total:,} documents held out: {measured}",
             f"its card is {answer['card']}; use it in a job as",
             f"  - score: {{fasttext: {{model: {answer['model']}, label: {answer['label']}}}}}",
             "    as: quality",

@@ -12,7 +12,9 @@ from .places import Run
 from .running import read_manifest
 
 # The columns of every shard (schemas/records.py, TEXT), and the key of a WebDataset's sample.
-_NO_SCORES: Final = {"id", "text", "url", "source", "date", "lang", "lang_score", "meta", "__key__"}
+_NO_SCORES: Final = frozenset(
+    ("id", "text", "url", "source", "date", "lang", "lang_score", "meta", "__key__")
+)
 
 
 class NoAnswerError(Exception):
@@ -24,8 +26,8 @@ def why(run: Run, record: str) -> dict[str, Any]:
 
     `fates`: one mapping for each record of the id (ids may repeat) with `verdict` kept, dropped, duplicate
     or error; `step`, `reason` and `value` where it was not kept, `shard` and `scores` by name where it was;
-    `signals` by name, as long as the work directory is there. Raises NoAnswerError where the run is not finished, the ledger does
-    not hold every record, or no record has this id.
+    `signals` by name, as long as the work directory is there. Raises NoAnswerError where the run is not
+    finished, the ledger does not hold every record, or no record has this id.
     """
     if not run.finished:
         raise NoAnswerError(f"{run.output} has no manifest: the run is not finished; see thresher status")
@@ -73,19 +75,10 @@ def _lost(output: Path, record: str) -> Iterator[dict[str, Any]]:
 def _kept(output: Path, record: str) -> Iterator[dict[str, Any]]:
     for shard in read_manifest(output)["shards"]:
         path = output / shard["path"]
-        for row in records(path, columns=("id", *_score_columns(path)), equal=record):
+        for row in records(path, without=_NO_SCORES - {"id"}, equal=record):
             if row.get("id") == record:
                 scores = {name: value for name, value in row.items() if name not in _NO_SCORES}
                 yield {"verdict": "kept", "shard": str(path)} | ({"scores": scores} if scores else {})
-
-
-def _score_columns(shard: Path) -> list[str]:
-    """The score columns of a Parquet shard; other formats are read whole."""
-    import pyarrow.parquet as pq
-
-    if shard.suffix != ".parquet":
-        return []
-    return [name for name in pq.read_schema(shard).names if name not in _NO_SCORES]
 
 
 def _add_signals(directory: Path, record: str, fates: list[dict[str, Any]]) -> None:

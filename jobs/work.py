@@ -25,6 +25,19 @@ class StageOnDisk:
     name: str
     finished: bool
 
+    @property
+    def changed(self) -> int:
+        """When something was last committed to it; nanoseconds, as all times here."""
+        return self.path.stat().st_mtime_ns
+
+    def comes_before(self, other: StageOnDisk) -> bool:
+        """Whether this stage had ended when the first part of `other` was committed."""
+        if not self.finished:
+            return False
+        committed = [path.stat().st_mtime_ns for path in other.path.glob("*.json")]
+        ended = (self.path / "rollup.json").stat().st_mtime_ns
+        return min(committed, default=other.changed) >= ended
+
     def entries(self) -> Iterator[dict[str, Any]]:
         """The manifest entries of the committed parts, in order; one that cannot be read is left out."""
         for path in sorted(self.path.glob("*.json")):
@@ -43,11 +56,22 @@ class StageOnDisk:
 
 
 def stages(work: Path) -> list[StageOnDisk]:
-    """The stages in a work directory, in the order in which they run.
+    """The stages of the latest variant of the job in a work directory, in the order in which they run.
 
     Where the job was changed between runs, a number has several directories: the one that was committed to
-    last counts.
+    last counts. A stage begins when the one before it has ended; what is older is of another variant too.
     """
+    latest = {stage.number: stage for stage in sorted(all_stages(work), key=lambda stage: stage.changed)}
+    chain: list[StageOnDisk] = []
+    for number in sorted(latest):
+        if chain and not chain[-1].comes_before(latest[number]):
+            break
+        chain.append(latest[number])
+    return chain
+
+
+def all_stages(work: Path) -> list[StageOnDisk]:
+    """The stages of every variant of the job that left some in a work directory."""
     found: list[StageOnDisk] = []
     directory = work / "stages"
     for path in directory.iterdir() if directory.is_dir() else ():
@@ -55,8 +79,7 @@ def stages(work: Path) -> list[StageOnDisk]:
         if match and path.is_dir():
             finished = (path / "rollup.json").is_file()
             found.append(StageOnDisk(path, int(match[1]), match[2], finished))
-    latest = {stage.number: stage for stage in sorted(found, key=lambda stage: stage.path.stat().st_mtime_ns)}
-    return [latest[number] for number in sorted(latest)]
+    return found
 
 
 def is_work(path: Path) -> bool:

@@ -178,10 +178,10 @@ def _dedup(name: str, prefix: str, options: verbs.Dedup) -> CorpusStep:
 def _scheme(options: verbs.MinHash) -> tuple[dict[str, Any], int]:
     shared = {key: getattr(options, key) for key in ("ngram", "unit", "words", "hash", "lowercase")}
     if options.threshold is not None:
-        from ..filters.dedup.permutations import optimal_bands
+        from ..filters.dedup.minhash import MinHashScheme
 
-        bands, rows = optimal_bands(options.threshold, options.num_perm or 112)
-        return shared | {"bands": bands, "rows": rows}, bands
+        scheme = MinHashScheme.for_threshold(options.threshold, options.num_perm or 112, **shared)
+        return shared | {"bands": scheme.bands, "rows": scheme.rows}, scheme.bands
     assert options.bands is not None
     return shared | {"bands": options.bands, "rows": options.rows}, options.bands
 

@@ -1,4 +1,4 @@
-"""The plug-in contracts: what a scorer, a trainable model, a selector and a refiner promise.
+"""The plug-in contracts: what a scorer, a trainable model and a selector promise.
 
 A plug-in adds columns, edits or rows; only the runner drops rows. Null means "no score".
 """
@@ -119,18 +119,3 @@ class Selector(ABC):
     def decide(self, batch: pa.RecordBatch, decision: Decision) -> pa.RecordBatch:
         """For each row: `keep` (bool), `copies` (int32), `reason` (string, null where kept),
         `value` (string, what decided)."""
-
-
-class Refiner(ABC):
-    """Proposes edits of a record's text, which one shared executor applies."""
-
-    version: ClassVar[int]
-    inputs: ClassVar[tuple[str, ...]]
-
-    def open(self, assets: Assets) -> None:
-        """Loads what it needs; called once per worker before the first batch."""
-
-    @abstractmethod
-    def edits(self, batch: pa.RecordBatch) -> pa.ListArray:
-        """For each row a list of {start: int64, stop: int64, replacement: string}: byte spans of `text` on
-        character boundaries, sorted and not overlapping."""

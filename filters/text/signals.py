@@ -203,14 +203,6 @@ SIGNALS: Final[Mapping[str, SignalSpec]] = MappingProxyType(
 )
 
 
-def load_kernels() -> None:
-    """Loads the kernels, which compiles them where the cache does not have them.
-
-    Importing this module does not: plans and checks of jobs only ask which signals there are.
-    """
-    from . import measure  # noqa: F401
-
-
 def compute_signals(
     text: pa.Array, names: Collection[str], words: WordKind = "whitespace", **options: Any
 ) -> dict[str, pa.Array]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -69,30 +68,18 @@ class ContainerCounts:
         rows = [{key: _valid(value) for key, value in row.items()} for row in self._errors]
         return pa.RecordBatch.from_pylist(rows, schema=CONTAINERS)
 
-    def add(self, other: ContainerCounts) -> None:
-        """Adds the counts and the rows of another split."""
-        self._met.update(other._met)
-        self._outcomes.update(other._outcomes)
-        self._errors.extend(other._errors)
-
-    def to_json(self) -> dict[str, Any]:
-        """The counts as plain data, without the rows (they are a table of their own)."""
-        nested: dict[str, dict[str, int]] = {kind: {} for kind in self.met}
-        for (kind, outcome), count in self.outcomes.items():
-            nested.setdefault(kind, {})[outcome] = count
-        return {"met": self.met, "outcomes": nested}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any], errors: Iterable[pa.RecordBatch] = ()) -> ContainerCounts:
-        """The counts that `to_json` wrote, with the rows that `errors` gave."""
-        counts = cls()
-        counts._met.update(value["met"])
-        for kind, outcomes in value["outcomes"].items():
-            for outcome, count in outcomes.items():
-                counts._outcomes[kind, outcome] = count
-        for batch in errors:
-            counts._errors.extend(cast(list[dict[str, str | None]], batch.to_pylist()))
-        return counts
+    def accounts(self) -> dict[str, dict[str, Any]]:
+        """For each kind, sorted: `in`, `read`, and by reason what was `skipped` and the `errors`."""
+        told: dict[str, dict[str, Any]] = {
+            kind: {"in": n, READ: 0, "skipped": {}, "errors": {}} for kind, n in self.met.items()
+        }
+        for (kind, outcome), n in self.outcomes.items():
+            verdict, _, reason = outcome.partition(":")
+            if verdict == READ:
+                told[kind][READ] = n
+            else:
+                told[kind]["errors" if verdict == "error" else verdict][reason] = n
+        return told
 
 
 def _valid(text: str | None) -> str | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from .compression import compression_of
 from .files import SourceFile, open_file
@@ -31,15 +31,6 @@ class Split:
     size: int = 0  # bytes that it reads, for planning and progress
     columns: Mapping[str, str] = field(default_factory=dict)  # our column -> the input's
     limit: int | None = None  # read no more than this many records
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data that `from_json` turns back into an equal split."""
-        return asdict(self) | {"columns": dict(self.columns)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Split:
-        """The split that `to_json` wrote."""
-        return cls(**value)
 
 
 def plan_splits(

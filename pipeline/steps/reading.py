@@ -16,7 +16,7 @@ import xxhash
 from ...schemas.records import RAW_TEXT
 from ..accounts import INPUT
 from ..operator import LayerReader, Operator, Output, Reader, Reducer
-from ..sources.containers import READ, ContainerCounts
+from ..sources.containers import ContainerCounts
 from ..sources.files import SourceError, SourceFile, expand
 from ..sources.reader import read, read_texts
 from ..sources.split import Split
@@ -63,7 +63,7 @@ class ReadSource(Reader, LayerReader):
             yield kept.drop_columns(
                 ["error", "detail", *([] if self._pages else ["payload", "content_type"])]
             )
-        out.accounts.add({"containers": _accounts_of(containers)})
+        out.accounts.add({"containers": containers.accounts()})
         out.emit("containers", containers.errors())
 
 
@@ -77,19 +77,6 @@ def _unchanged(items: Iterator[pa.Array], file: SourceFile) -> Iterator[pa.Array
 def _check(file: SourceFile) -> None:
     if expand(file.path) != [file]:
         raise SourceError(f"{file.path} has changed since this job first started")
-
-
-def _accounts_of(containers: ContainerCounts) -> dict[str, Any]:
-    accounts: dict[str, Any] = {
-        kind: {"in": n, "read": 0, "skipped": {}, "errors": {}} for kind, n in containers.met.items()
-    }
-    for (kind, outcome), n in containers.outcomes.items():
-        verdict, _, reason = outcome.partition(":")
-        if verdict == READ:
-            accounts[kind]["read"] = n
-        else:
-            accounts[kind]["errors" if verdict == "error" else "skipped"][reason] = n
-    return accounts
 
 
 def _id_keys(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -65,6 +65,7 @@ def test_a_job_that_never_ran_has_not_started(tmp_path: Path) -> None:
         "name": "a",
         "state": "not started",
         "stages": [],
+        "other_stages": 0,
         "output": str(tmp_path / "out"),
         "work": str(tmp_path / "out" / ".work"),
     }

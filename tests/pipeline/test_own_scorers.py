@@ -141,7 +141,7 @@ def test_a_record_without_a_score_is_dropped_unless_the_step_says_otherwise(fold
 
 @pytest.mark.usefixtures("_inline")
 def test_a_record_without_a_score_ends_the_run_where_the_step_says_so(folder: Path) -> None:
-    with pytest.raises(TaskFailed, match=r"in-0\.jsonl and 1 more: .*step score:Praise: record d has no score"):
+    with pytest.raises(TaskFailed, match=r"in-0\.jsonl and 1 more: .*Praise: record d has no score"):
         run(job(folder, on_null="fail"))
     assert not (folder / "out" / "manifest.json").exists()
 

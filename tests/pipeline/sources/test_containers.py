@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 from thresher.pipeline.sources import ContainerCounts
 from thresher.schemas.records import CONTAINERS
 
@@ -39,14 +37,17 @@ def test_errors_are_rows_of_the_contract() -> None:
     ]
 
 
-def test_counts_add_up_and_survive_json() -> None:
-    one, other = ContainerCounts(), ContainerCounts()
-    for counts in (one, other):
-        counts.meet("file")
-        counts.fail("file", "corrupt", "a")
-    one.add(other)
-    again = ContainerCounts.from_json(json.loads(json.dumps(one.to_json())), [one.errors()])
-    assert again.met == {"file": 2}
-    assert again.outcomes == one.outcomes
-    assert again.errors().equals(one.errors())
-    assert again.balanced
+def test_accounts_tell_the_outcomes_of_each_kind() -> None:
+    counts = ContainerCounts()
+    for _ in range(4):
+        counts.meet("warc_record")
+    counts.meet("file")
+    counts.read("warc_record")
+    counts.skip("warc_record", "request")
+    counts.skip("warc_record", "request")
+    counts.fail("warc_record", "corrupt", "a:7")
+    counts.fail("file", "corrupt", "a")
+    assert counts.accounts() == {
+        "file": {"in": 1, "read": 0, "skipped": {}, "errors": {"corrupt": 1}},
+        "warc_record": {"in": 4, "read": 1, "skipped": {"request": 2}, "errors": {"corrupt": 1}},
+    }

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -241,7 +241,7 @@ def test_plain_files_are_cut_by_bytes_and_compressed_ones_are_not(tmp_path: Path
         (0, 460), (460, 920), (920, 1380), (1380, 1840), (1840, None)
     ]  # fmt: skip
     assert sum(split.size for split in splits) == file.size
-    assert [Split.from_json(json.loads(json.dumps(split.to_json()))) for split in splits] == splits
+    assert [Split(**json.loads(json.dumps(asdict(split)))) for split in splits] == splits
     path.write_bytes(gzip.compress(path.read_bytes(), 0))
     assert len(plan_splits(replace(file, size=path.stat().st_size), "jsonl", {}, target_bytes=500)) == 1
 

@@ -1,0 +1,173 @@
+"""What a run does with its folders, its input and its neighbours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import corpus
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import thresher
+from inline_engine import inline_tasks
+from thresher.pipeline.ingest import JobRefused
+from thresher.pipeline.sources.files import SourceFile
+from thresher.pipeline.stage import TaskFailed
+from thresher.pipeline.store import RunLock
+
+
+@pytest.fixture(autouse=True)
+def _inline() -> Iterator[None]:
+    with inline_tasks():
+        yield
+
+
+def job(tmp_path: Path, source: Path, **changes: Any) -> Any:
+    made = corpus.job(str(source), tmp_path / "out") | {"steps": []}
+    for key, value in changes.items():
+        made[key] = {**made.get(key, {}), **value}
+    return thresher.load(made)
+
+
+def kept(tmp_path: Path) -> list[dict[str, Any]]:
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    return [
+        row
+        for shard in manifest["shards"]
+        for row in pq.read_table(tmp_path / "out" / shard["path"]).to_pylist()
+    ]
+
+
+def test_small_files_go_together_and_large_ones_are_cut(tmp_path: Path) -> None:
+    for number in range(40):
+        corpus.write(tmp_path / "in" / f"{number:02d}.jsonl", corpus.rows(5)[:5])
+    corpus.write(tmp_path / "in" / "large.jsonl", corpus.rows(200))
+    result = thresher.run(job(tmp_path, tmp_path / "in" / "*.jsonl", run={"part": "30KB"}))
+    (stage,) = (tmp_path / "out-work" / "stages").glob("00-*")
+    parts = [json.loads(path.read_text())["rows"][0] for path in sorted(stage.glob("0*.json"))]
+    assert sum(parts) == result.totals["in"] == 200 + len(corpus.rows(200))
+    assert result.totals["containers"]["file"]["in"] == 41
+    assert 8 < len(parts) < 20
+
+
+def test_a_file_that_changes_while_it_is_read_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from thresher.pipeline.steps import reading
+
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(20))
+    before = reading.read
+
+    def read_and_touch(*arguments: Any) -> Any:
+        yield from before(*arguments)
+        source.write_text(source.read_text() + "{}\n")
+
+    monkeypatch.setattr(reading, "read", read_and_touch)
+    with pytest.raises(TaskFailed, match=r"in\.jsonl has changed since this job first started"):
+        thresher.run(job(tmp_path, source))
+
+
+def test_a_source_that_changed_is_not_read_again_for_its_text(tmp_path: Path) -> None:
+    from thresher.pipeline.sources.files import SourceError
+    from thresher.pipeline.steps.reading import ReadSource
+
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"text": ["a", "b"]}), path)
+    stat = path.stat()
+    split = {
+        "path": str(path),
+        "format": "parquet",
+        "start": 0,
+        "stop": None,
+        "size": 1,
+        "columns": {},
+        "limit": None,
+    }
+    file = SourceFile(str(path), stat.st_size, str(stat.st_mtime_ns))
+    reader = ReadSource([{"split": split, "file": vars(file)}], pages=False)
+    assert [row["text"] for batch in reader.read_again(0) for row in batch.to_pylist()] == ["a", "b"]
+    pq.write_table(pa.table({"text": ["other"]}), path)
+    with pytest.raises(SourceError, match="has changed"):
+        list(reader.read_again(0))
+
+
+def test_a_second_run_in_the_same_work_directory_is_refused(tmp_path: Path) -> None:
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(10))
+    other = RunLock(tmp_path / "out-work")
+    with pytest.raises(JobRefused, match="another run is at work here"):
+        thresher.run(job(tmp_path, source))
+    other.close()
+    assert thresher.run(job(tmp_path, source)).totals["in"] == len(corpus.rows(10))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "job.yaml", "ledger/notes.txt", "shard-00000.parquet"])
+def test_files_of_others_in_the_output_folder_are_left_alone(tmp_path: Path, name: str) -> None:
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(10))
+    theirs = tmp_path / "out" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    with pytest.raises(JobRefused, match="is in the way"):
+        thresher.run(job(tmp_path, source))
+    assert theirs.read_text() == "mine"
+
+
+def test_an_output_that_shrinks_leaves_no_shards_behind(tmp_path: Path) -> None:
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(60))
+    many = thresher.run(job(tmp_path, source, output={"shard": "5KB"})).shards
+    few = thresher.run(job(tmp_path, source, output={"shard": "40KB"})).shards
+    assert len(many) > len(few) > 1
+    assert {path.name for path in (tmp_path / "out").glob("shard-*")} == {shard.path for shard in few}
+
+
+def test_a_cut_file_of_the_work_directory_is_made_again(tmp_path: Path) -> None:
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(30))
+    thresher.run(job(tmp_path, source))
+    before = kept(tmp_path)
+    shard = tmp_path / "out" / "shard-00000.parquet"
+    with shard.open("r+b") as file:  # the same file as in the work directory
+        file.truncate(10)
+    thresher.run(job(tmp_path, source))
+    assert kept(tmp_path) == before
+
+
+@pytest.mark.parametrize("shuffle", ["none", "parts", "global"])
+def test_a_record_larger_than_a_shard_has_one_of_its_own_and_leaves_no_empty_one(
+    tmp_path: Path, shuffle: str
+) -> None:
+    records = [
+        {"id": "small", "text": "a"},
+        {"id": "huge", "text": "word " * 20_000},
+        {"id": "last", "text": "z"},
+    ]
+    source = corpus.write(tmp_path / "in.jsonl", records)
+    result = thresher.run(job(tmp_path, source, output={"shard": "10KB", "shuffle": shuffle}))
+    assert all(shard.records for shard in result.shards)
+    assert [shard.path for shard in result.shards] == [
+        f"shard-{n:05d}.parquet" for n in range(len(result.shards))
+    ]
+    assert sorted(row["id"] for row in kept(tmp_path)) == ["huge", "last", "small"]
+
+
+@pytest.mark.parametrize("shuffle", ["parts", "global"])
+def test_a_shuffle_keeps_every_record_once_in_an_order_of_the_seed(tmp_path: Path, shuffle: str) -> None:
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(120))
+    orders = []
+    for seed in (0, 0, 1):
+        thresher.run(job(tmp_path, source, output={"shuffle": shuffle, "shard": "15KB"}, run={"seed": seed}))
+        orders.append([row["id"] for row in kept(tmp_path)])
+    straight = [row["id"] for row in corpus.rows(120)]
+    assert orders[0] == orders[1] != orders[2]
+    assert all(sorted(order) == sorted(straight) and order != straight for order in orders)
+
+
+def test_shuffled_shards_are_shards_of_one_shuffled_whole(tmp_path: Path) -> None:
+    """However large the shards are, their concatenation is the same."""
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(120))
+    wholes = []
+    for shard in ("7KB", "20KB", "1MB"):
+        thresher.run(job(tmp_path, source, output={"shuffle": "parts", "shard": shard}))
+        wholes.append([row["id"] for row in kept(tmp_path)])
+    assert wholes[0] == wholes[1] == wholes[2]
