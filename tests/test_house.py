@@ -35,9 +35,11 @@ def imported_rooms(path: Path) -> Iterator[tuple[int, str]]:
                 if whole and whole[0] in ORDER:
                     yield node.lineno, whole[0]
         elif isinstance(node, ast.ImportFrom | ast.Import):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-            for name in names:
-                assert not name.startswith("thresher"), f"{path}:{node.lineno} imports its own product absolutely"
+            whole_names = [alias.name for alias in node.names]
+            for name in [node.module or ""] if isinstance(node, ast.ImportFrom) else whole_names:
+                assert not name.startswith("thresher"), (
+                    f"{path}:{node.lineno} imports its own product absolutely"
+                )
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -28,9 +28,11 @@ LEAST_DOCSTRING = 200  # characters
 MOST_DOCSTRINGS = 6_000
 
 PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
-<body><nav><ul><li><a href="/">Index</a></li><li><a href="/search">Search</a></li><li><a href="/help">Help</a></li>
-</ul></nav><main><article>{body}</article></main><footer><p>Generated from package metadata</p></footer></body></html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head><body>
+<nav><ul><li><a href="/">Index</a></li><li><a href="/search">Search</a></li></ul></nav>
+<main><article>{body}</article></main>
+<footer><p>Generated from package metadata</p></footer>
+</body></html>
 """
 
 

@@ -89,5 +89,7 @@ def test_a_process_that_imports_kernels_leaves_them_compiled_for_the_next(tmp_pa
     (tmp_path / "callee.py").write_text(CALLEE.format(constant=1))
     (tmp_path / "caller.py").write_text(CALLER)
     environment = {**os.environ, "THRESHER_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
-    subprocess.run([sys.executable, "-B", "-c", "import caller"], env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-B", "-c", "import caller"], env=environment, check=True, capture_output=True
+    )
     assert run(tmp_path, tmp_path / "cache") == [20, 1, 1]
