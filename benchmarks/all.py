@@ -114,6 +114,8 @@ def main() -> None:
         else:
             found += figures
     print(f"\n{machine()}\n{table(found)}")
+    if options.quick:
+        print("These are samples: what an input costs however small it is weighs too much for the targets.")
     save(found, options.figures)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

@@ -59,6 +59,6 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def _number(value: float) -> str:
-    if abs(value) >= 100:
+    if isinstance(value, int) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3f}" if abs(value) < 2 else f"{value:.1f}"

@@ -57,7 +57,8 @@ def check(job: Job, allow_code: bool = False) -> list[Problem]:
 
 def check_outline(outline: Outline, allow_code: bool = False) -> list[Problem]:
     """As `check`, for the parts of a job that could be read."""
-    problems = [*_check_inputs(outline), *_check_engines(outline), *_check_extraction(outline)]
+    problems = [*_check_inputs(outline), *_check_places(outline)]
+    problems += [*_check_engines(outline), *_check_extraction(outline)]
     for index, step in enumerate(outline.steps):
         if step is not None:
             path: Path = ("steps", index, step.kind)
@@ -93,6 +94,18 @@ def _check_overlap(pattern: str, files: Sequence[str], output: Output, path: Pat
         yield Problem(path, f"{inside[0]} lies in the output {output.path}, which a run replaces")
     elif fnmatch.fnmatch(os.path.join(folder, "shard-00000." + output.format), os.path.realpath(pattern)):
         yield Problem(path, f"would match the shards in {output.path}, so that a second run reads the first")
+
+
+def _check_places(outline: Outline) -> Iterator[Problem]:
+    """Output and work are folders of this machine, so far."""
+    named: list[tuple[Path, str]] = [(("output", "path"), outline.output.path)] if outline.output else []
+    named += [(("run", "work"), outline.run.work)] if outline.run else []
+    for path, folder in named:
+        beside_output = path[0] == "run" and outline.output and folder.startswith(outline.output.path)
+        if URL.match(folder) and not beside_output:
+            yield Problem(
+                path, f"{folder} is not a local folder; write to one, and copy its files from there"
+            )
 
 
 def _check_engines(outline: Outline) -> Iterator[Problem]:
@@ -186,7 +199,8 @@ def _check_rule(expression: str, path: Path) -> Iterator[Problem]:
     from ..filters.expressions import ExpressionError, parse
 
     try:
-        parse(expression)
+        if not parse(expression).columns:
+            yield Problem(path, "reads no column, so that it holds for all records or for none")
     except ExpressionError as error:
         yield Problem(path, str(error))
 

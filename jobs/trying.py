@@ -140,12 +140,10 @@ def _rules(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dic
     parsed = [(reason, parse(expression, parameters)) for reason, expression in rules]
     names = sorted({column for _, expression in parsed for column in expression.columns})
     columns = _columns(names, _text(payload), words or "whitespace", url)
-    # A rule that reads no column is as long as the record.
-    row = columns or _columns(["text"], _text(payload), "whitespace", url)
-    reasons, values = evaluate_rules(parsed, row, "drop" if step.on_null == "fail" else step.on_null)
+    reasons, values = evaluate_rules(parsed, columns, "drop" if step.on_null == "fail" else step.on_null)
     held = []
     for (reason, expression), (_, written) in zip(parsed, rules, strict=True):
-        holds, deciding = expression.evaluate(row)[0].as_py(), expression.deciding(row)[0].as_py()
+        holds, deciding = expression.evaluate(columns)[0].as_py(), expression.deciding(columns)[0].as_py()
         held.append({"reason": reason, "expression": written, "holds": holds, "value": deciding})
     reason = reasons[0].as_py()
     return {

@@ -111,7 +111,8 @@ def _problems(details: ErrorDetails) -> Iterator[Problem]:
         told = _PATTERNS.get(str(context.get("pattern")), "is not possible")
         yield Problem(path, f"{shown(value)} {told}")
     elif kind == "list_type":
-        hint = f"; write [{value}]" if isinstance(value, str | int) and path != ("steps",) else ""
+        hint = f"; write [{value}]" if isinstance(value, str | int) else ""
+        hint = "; steps are its items, counted from 0" if path == ("steps",) else hint
         yield Problem(path, f"{shown(value)} is not a list{hint}")
     elif kind in _TOLD:
         bounds = [context[key] for key in _BOUNDS if key in context]

@@ -13,6 +13,7 @@ from typing import Any, Final
 _STAGE: Final = re.compile(r"([0-9]{2,})-(.+)-([0-9a-f]{6,})")
 # What a run puts into its work directory; a folder that holds anything else is not thresher's to remove.
 _OWN: Final = re.compile(r"runs|stages|sources\.json|limit-[0-9]+|\.unfinished-.*")
+_LAST: Final = ["export", "ledger"]  # the stages that end every job
 _ENTRY: Final = re.compile(r"[0-9]{5,}\.json")
 
 
@@ -30,13 +31,9 @@ class StageOnDisk:
         """When something was last committed to it; nanoseconds, as all times here."""
         return self.path.stat().st_mtime_ns
 
-    def comes_before(self, other: StageOnDisk) -> bool:
-        """Whether this stage had ended when the first part of `other` was committed."""
-        if not self.finished:
-            return False
-        committed = [path.stat().st_mtime_ns for path in other.path.glob("*.json")]
-        ended = (self.path / "rollup.json").stat().st_mtime_ns
-        return min(committed, default=other.changed) >= ended
+    def is_before(self, other: StageOnDisk) -> bool:
+        """Whether `other` was committed to after this stage had ended."""
+        return self.finished and other.changed >= (self.path / "rollup.json").stat().st_mtime_ns
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """The manifest entries of the committed parts, in order; one that cannot be read is left out."""
@@ -59,12 +56,15 @@ def stages(work: Path) -> list[StageOnDisk]:
     """The stages of the latest variant of the job in a work directory, in the order in which they run.
 
     Where the job was changed between runs, a number has several directories: the one that was committed to
-    last counts. A stage begins when the one before it has ended; what is older is of another variant too.
+    last counts. A stage begins when the one before it has ended, and the ledger comes last: what is older
+    than that, or behind it, is of another variant too.
     """
     latest = {stage.number: stage for stage in sorted(all_stages(work), key=lambda stage: stage.changed)}
     chain: list[StageOnDisk] = []
     for number in sorted(latest):
-        if chain and not chain[-1].comes_before(latest[number]):
+        if chain and not chain[-1].is_before(latest[number]):
+            break
+        if [stage.name for stage in chain[-2:]] == _LAST:
             break
         chain.append(latest[number])
     return chain

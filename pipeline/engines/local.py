@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, parent_process
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from ..stage import Committed, Stage, TaskFailed, TaskId
@@ -44,13 +44,13 @@ def _die_with(sentinel: int) -> None:
 
 
 @contextmanager
-def _no_main_module() -> Iterator[None]:
+def _starting_workers() -> Iterator[None]:
     """Keeps new workers from running the user's script again: a task needs nothing of it.
 
-    And it keeps the server that they are forked from, which inherits the mask, from answering to Ctrl-C
-    while it imports.
+    Ctrl-C waits until they are known to the pool, which has to end them; and the server that they are forked
+    from, which inherits the mask, does not answer to it while it imports.
     """
-    with _starting:
+    with _starting, _interrupts_wait():
         main = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -59,6 +59,21 @@ def _no_main_module() -> Iterator[None]:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             sys.modules["__main__"] = main
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came and callable(before):
+        before(*came[0])
 
 
 class LocalEngine:
@@ -151,7 +166,7 @@ class LocalEngine:
             )
         _, work, arguments = call
         try:
-            with _no_main_module():
+            with _starting_workers():
                 running[self._pool.submit(work, *arguments, self._run)] = call
         except BrokenProcessPool:
             self._drop_pool()

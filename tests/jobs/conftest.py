@@ -60,14 +60,14 @@ def make(folder: Path, ledger: str = "full") -> Path:
          "reason": "invalid_json", "value": None},
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows, schema=LEDGER), output / "ledger" / "part-00000.parquet")
-    make_stage(output / ".work", "00-read-0123456789ab", parts=2, finished=True)
-    make_stage(output / ".work", "01-dedup-minhash-0123456789ab", parts=1, finished=False)
+    write_stage(output / ".work", "00-read-0123456789ab", parts=2, finished=True)
+    write_stage(output / ".work", "01-dedup-minhash-0123456789ab", parts=1, finished=False)
     (output / ".work" / "runs").mkdir()
     (output / ".work" / "sources.json").write_text("[]")
     return job
 
 
-def make_stage(work: Path, name: str, parts: int, finished: bool) -> None:
+def write_stage(work: Path, name: str, parts: int, finished: bool) -> None:
     directory = work / "stages" / name
     directory.mkdir(parents=True)
     for part in range(parts):
@@ -97,6 +97,12 @@ def make_stage(work: Path, name: str, parts: int, finished: bool) -> None:
 def totals() -> dict[str, Any]:
     """The totals of the run that `make_run` leaves."""
     return copy.deepcopy(TOTALS)
+
+
+@pytest.fixture
+def make_stage() -> Callable[..., None]:
+    """Writes a stage into a work directory: `<number>-<name>-<fingerprint>`, its parts, whether it ended."""
+    return write_stage
 
 
 @pytest.fixture

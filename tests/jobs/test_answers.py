@@ -7,11 +7,14 @@ import gzip
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from thresher.jobs import cleaning, inspection, status, why, work
@@ -79,6 +82,77 @@ def test_the_stage_that_was_committed_to_last_counts(finished_job: Path) -> None
     assert next(stage.path.name for stage in work.stages(run.work)) == "00-read-0123456789ab"
 
 
+def age(work_directory: Path, **seconds: int) -> None:
+    """Sets the times of files and folders of stages, named by number and first digits, as `_00_0123`."""
+    for prefix, when in seconds.items():
+        for directory in (work_directory / "stages").glob(prefix.removeprefix("_").replace("_", "-*-") + "*"):
+            for path in (*directory.iterdir(), directory):
+                os.utime(path, (when, when))
+
+
+def test_stages_that_a_changed_job_left_behind_are_counted_and_not_listed(
+    finished_job: Path, make_stage: Callable[..., None]
+) -> None:
+    run = find(str(finished_job))
+    make_stage(run.work, "01-dedup-minhash-ffffffffffff", parts=2, finished=True)
+    make_stage(run.work, "02-export-ffffffffffff", parts=1, finished=True)
+    # The first variant ran to its end; then a step was changed, and the run was stopped in the new stage.
+    age(run.work, _00_0123=1000, _01_ffff=2000, _02_ffff=3000, _01_0123=4000)
+    answer = status.status(run)
+    assert [(stage["stage"], stage["parts"]) for stage in answer["stages"]] == [
+        ("read", 2),
+        ("dedup-minhash", 1),
+    ]
+    assert answer["other_stages"] == 2
+    assert f"2 stages of other variants of this job in {run.work}" in status.told(answer)
+    # The changed step has ended, and the next one has not begun.
+    make_stage(run.work, "01-dedup-exact-eeeeeeeeeeee", parts=1, finished=True)
+    age(run.work, _01_eeee=5000)
+    answer = status.status(run)
+    assert [stage["stage"] for stage in answer["stages"]] == ["read", "dedup-exact"]
+    assert answer["other_stages"] == 3
+
+
+def test_a_job_that_lost_a_step_ends_with_its_ledger(
+    finished_job: Path, make_stage: Callable[..., None]
+) -> None:
+    run = find(str(finished_job))
+    shutil.rmtree(run.work / "stages")
+    for name in ("00-read-aaaaaaaaaaaa", "01-export-aaaaaaaaaaaa", "02-ledger-aaaaaaaaaaaa"):
+        make_stage(run.work, name, parts=1, finished=True)
+    for name in ("01-more-bbbbbbbbbbbb", "02-export-bbbbbbbbbbbb", "03-ledger-bbbbbbbbbbbb"):
+        make_stage(run.work, name, parts=1, finished=True)
+    # The short job, the long one, the short one again: it finds its stages done and touches their folders.
+    age(run.work, _00_aaaa=1000, _01_aaaa=1100, _02_aaaa=1200, _01_bbbb=2000, _02_bbbb=2100, _03_bbbb=2200)
+    for number, name in enumerate(("00-read", "01-export", "02-ledger")):
+        os.utime(run.work / "stages" / f"{name}-aaaaaaaaaaaa", (3000 + number, 3000 + number))
+    answer = status.status(run)
+    assert [stage["stage"] for stage in answer["stages"]] == ["read", "export", "ledger"]
+    assert answer["other_stages"] == 3
+    # The long one again, which shares the first stage.
+    for number, name in enumerate(("00-read-aaaa", "01-more-bbbb", "02-export-bbbb", "03-ledger-bbbb")):
+        os.utime(run.work / "stages" / f"{name}{name[-4:]}{name[-4:]}", (4000 + number, 4000 + number))
+    answer = status.status(run)
+    assert [stage["stage"] for stage in answer["stages"]] == ["read", "more", "export", "ledger"]
+    assert answer["other_stages"] == 2
+
+
+def test_all_stages_of_a_job_that_did_not_change_are_its_own(
+    finished_job: Path, make_stage: Callable[..., None]
+) -> None:
+    run = find(str(finished_job))
+    make_stage(run.work, "02-export-0123456789ab", parts=1, finished=True)
+    (run.work / "stages" / "01-dedup-minhash-0123456789ab" / "rollup.json").write_text("{}")
+    age(run.work, _00_0123=1000, _01_0123=2000, _02_0123=3000)
+    # A resumed run finds the first two stages done, and touches their folders.
+    for number, when in (("00", 4000), ("01", 5000)):
+        (directory,) = (run.work / "stages").glob(f"{number}-*")
+        os.utime(directory, (when, when))
+    answer = status.status(run)
+    assert (len(answer["stages"]), answer["other_stages"]) == (3, 0)
+    assert "other variants" not in status.told(answer)
+
+
 def test_a_torn_manifest_entry_is_not_a_part(finished_job: Path) -> None:
     run = find(str(finished_job))
     stage = work.stages(run.work)[0]
@@ -136,12 +210,29 @@ def test_why_refuses_a_run_that_is_not_finished(finished_job: Path) -> None:
         why.why(find(str(finished_job)), "short")
 
 
+@pytest.mark.parametrize("name", ["shard-00000.parquet", "shard-00000.jsonl.zst", "shard-00000.tar"])
+def test_why_tells_the_scores_of_a_kept_record(finished_job: Path, name: str) -> None:
+    run = find(str(finished_job))
+    row = {"id": "kept-1", "text": "a", "url": None, "lang_score": 0.5, "meta": "{}", "quality": 0.75}
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist([row]), run.output / name)
+    else:
+        write_shard(run.output / name, [row])
+    manifest = json.loads((run.output / "manifest.json").read_text())
+    manifest["shards"][0]["path"] = name
+    (run.output / "manifest.json").write_text(json.dumps(manifest))
+    story = why.why(run, "kept-1")
+    assert story["fates"][0]["scores"] == {"quality": 0.75}
+    assert "  quality = 0.75" in why.told(story).splitlines()
+    assert "scores" not in why.why(run, "kept-4")["fates"][0]
+
+
 ROWS = [{"id": "a", "text": "one\n\x00two", "lang_score": 0.5}, {"id": "b", "text": "", "lang_score": None}]
 
 
-def write_tar(path: Path) -> None:
+def write_tar(path: Path, rows: list[dict[str, Any]]) -> None:
     with tarfile.open(path, "w") as archive:
-        for number, row in enumerate(ROWS):
+        for number, row in enumerate(rows):
             parts = {"txt": row["text"], "json": json.dumps({k: v for k, v in row.items() if k != "text"})}
             for extension, content in parts.items():
                 data = str(content).encode()
@@ -150,10 +241,10 @@ def write_tar(path: Path) -> None:
                 archive.addfile(member, io.BytesIO(data))
 
 
-def write_shard(path: Path) -> Path:
-    lines = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+def write_shard(path: Path, rows: list[dict[str, Any]] = ROWS) -> Path:
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
     if path.suffix == ".tar":
-        write_tar(path)
+        write_tar(path, rows)
     elif path.suffix == ".gz":
         path.write_bytes(gzip.compress(lines[:30]) + gzip.compress(lines[30:]))
     elif path.suffix == ".zst":
@@ -204,6 +295,18 @@ def test_what_is_no_shard_is_refused(tmp_path: Path, name: str, content: bytes, 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(inspection.NotReadableError, match=told):
         inspection.inspect(tmp_path / name, rows=3)
+
+
+def test_a_folder_is_answered_with_the_name_of_a_file_in_it(finished_job: Path) -> None:
+    output = finished_job.parent / "out"
+    (output / "aside.parquet").write_bytes(b"")
+    stage = output / ".work" / "stages" / "00-read-0123456789ab"
+    for folder, name in ((output, "shard-00000.parquet"), (stage, "00000.json")):
+        with pytest.raises(inspection.NotReadableError, match=rf"is a folder; .* as in {folder / name}$"):
+            inspection.inspect(folder, rows=1)
+        assert inspection.inspect(folder / name, rows=1)["files"]
+    with pytest.raises(inspection.NotReadableError, match=r"is a folder; name a file in it$"):
+        inspection.inspect(finished_job.parent, rows=1)
 
 
 def test_clean_removes_the_work_directory_alone(finished_job: Path) -> None:

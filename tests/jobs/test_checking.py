@@ -90,6 +90,10 @@ MISTAKES: list[tuple[Any, str]] = [
     ),
     ({"rule": "word_cuont < 5"}, 'steps[0].rule: unknown column "word_cuont"; did you mean "word_count"?'),
     ({"rule": "word_count <"}, "steps[0].rule:"),
+    ({"rule": "word_count"}, "steps[0].rule: `word_count` does not fit the columns (word_count: int64)"),
+    ({"rule": "url > 3"}, "steps[0].rule: `url > 3` does not fit the columns (url: string)"),
+    ({"rule": "length(word_count) > 3"}, "steps[0].rule: `length(word_count) > 3` does not fit the columns"),
+    ({"rule": "1 < 2"}, "steps[0].rule: reads no column"),
     ({"rule": "__import__('os').system('ls')"}, "steps[0].rule:"),
     (
         {"rule": "lang == 'en'"},
@@ -136,6 +140,26 @@ def test_a_score_column_exists_from_its_step_on(folder: Path) -> None:
     assert problems(folder, [score, rule]) == []
     (found,) = problems(folder, [rule, score])
     assert found.startswith('steps[0].rule: unknown column "quality"')
+
+
+def test_a_rule_must_fit_the_types_that_earlier_steps_give_their_columns(folder: Path) -> None:
+    language = {"language": {"keep": ["en"]}}
+    score = {"score": {"tasting:Taste": {"names": ["sweet", "sour"]}}, "as": "taste"}
+    steps = [language, score, {"rule": "lang == 'en' and lang_score > 0.5 and taste_sour < 0.9"}]
+    assert problems(folder, steps, allow_code=True) == []
+    steps = [language, score, {"rule": "taste_sour == 'lemon'"}, {"rule": "lang_score == lang"}]
+    found = problems(folder, steps, allow_code=True)
+    assert len(found) == 2
+    assert found[0].startswith("steps[2].rule: `taste_sour == 'lemon'` does not fit")
+    assert "taste_sour: float" in found[0]
+    assert found[1].startswith("steps[3].rule: `lang_score == lang` does not fit")
+
+
+@pytest.mark.parametrize("column", ["position", "bytes", "key", "payload", "dedup_0_signature"])
+def test_a_score_cannot_take_the_name_of_a_column_of_our_own(folder: Path, column: str) -> None:
+    score = {"score": {"fasttext": {"model": "hq.bin", "label": "hq"}}, "as": column}
+    assert problems(folder, [score]) == [f'steps[0].as: "{column}" is a column of our own; name another']
+    assert problems(folder, [score | {"as": f"my_{column}"}]) == []
 
 
 def test_two_scores_cannot_share_a_column(folder: Path) -> None:
@@ -200,3 +224,9 @@ def test_lines_are_attached_to_what_check_finds(folder: Path) -> None:
     job.write_text(f"name: a\ninput: docs.jsonl\n{steps}output: {{path: out}}\n")
     with pytest.raises(JobFileError, match=r"job\.yaml:6: steps\[0\]\.filter\.gopher_quality\.min_wrods"):
         load(job)
+
+
+@pytest.mark.parametrize(("section", "key"), [("output", "path"), ("run", "work")])
+def test_results_are_written_to_folders_of_this_machine(folder: Path, section: str, key: str) -> None:
+    (told,) = problems(folder, [], **{section: {key: "s3://bucket/x"}})
+    assert f"{section}.{key}: s3://bucket/x is not a local folder" in told

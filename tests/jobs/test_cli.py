@@ -15,10 +15,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from thresher.filters.expressions import ExpressionError
 from thresher.jobs import problems
 from thresher.jobs.cli import cli
 from thresher.pipeline.accounts import AccountsError
 from thresher.pipeline.ingest import JobRefused
+from thresher.pipeline.sources.containers import ContainerCounts
+from thresher.pipeline.sources.files import expand
+from thresher.pipeline.sources.reader import read
+from thresher.pipeline.sources.split import plan_splits
 from thresher.pipeline.stage import TaskFailed
 
 PYTHON = [sys.executable, "-c", "from thresher.jobs.cli import main; main()"]
@@ -150,6 +155,7 @@ def test_quiet_says_nothing_and_json_says_everything_in_json(finished_job: Path,
             4,
             "part 4: docs.jsonl: disk error",
         ),
+        (ExpressionError("`url > 3` does not fit"), 2, "`url > 3` does not fit"),
         (KeyboardInterrupt(), 130, "goes on from here"),
         (OSError(28, "No space left on device"), 2, "No space left on device"),
         (PermissionError(13, "Permission denied", "/root/out"), 2, "/root/out: Permission denied"),
@@ -162,6 +168,67 @@ def test_each_way_to_end_has_its_status_and_no_traceback(
     done = command("run", str(finished_job))
     assert (done.exit_code, "Traceback" in done.output) == (status, False)
     assert told in done.stderr
+
+
+@pytest.mark.parametrize("key", ["output.path", "run.work"])
+def test_a_folder_that_cannot_be_made_is_named_with_its_key(
+    finished_job: Path, runner: Any, key: str
+) -> None:
+    calls = runner(one_stage)
+    taken = finished_job.parent / "docs.jsonl"
+    done = command("run", str(finished_job), "--set", f"{key}={taken}/x")
+    assert (done.exit_code, calls) == (2, [])
+    assert done.stderr == f"{key}: the folder {taken}/x cannot be made: Not a directory\n"
+
+
+INTERRUPTED_IMPORT = {
+    "at_once": "raise KeyboardInterrupt",
+    "in_compiled_code": "try: raise KeyboardInterrupt\n"
+    "except BaseException as error: raise ImportError('torn') from error",
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "how"), [("click", "at_once"), ("yaml", "at_once"), ("yaml", "in_compiled_code")]
+)
+@pytest.mark.parametrize("start", [["-m", "thresher"], PYTHON[1:]])
+def test_an_interrupt_while_modules_are_imported_shows_no_traceback(
+    tmp_path: Path, module: str, how: str, start: list[str]
+) -> None:
+    # The module stands before the real one on the path and is interrupted as a slow import would be.
+    (tmp_path / f"{module}.py").write_text(INTERRUPTED_IMPORT[how] + "\n")
+    (tmp_path / "job.yaml").write_text("{name: a, input: a.jsonl, output: {path: out}}")
+    done = subprocess.run(
+        [sys.executable, *start, "run", "job.yaml"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (130, False), done.stderr
+
+
+def test_the_help_of_run_says_where_a_quick_look_goes(finished_job: Path, runner: Any) -> None:
+    assert "OUTPUT/limit-N" in " ".join(command("run", "--help").stdout.split())
+
+
+def test_the_id_in_the_help_of_why_is_written_as_a_crawl_stores_ids(tmp_path: Path) -> None:
+    record = next(
+        word for word in command("why", "--help").stdout.split() if word.startswith(("urn:uuid", "<urn"))
+    )
+    body = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>A page.</p>"
+    head = f"WARC-Record-ID: <{record.strip('<>')}>\r\nContent-Length: {len(body)}\r\n"
+    (tmp_path / "page.warc").write_bytes(
+        b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://example.com/\r\n"
+        b"WARC-Date: 2024-01-01T00:00:00Z\r\nContent-Type: application/http; msgtype=response\r\n"
+        + head.encode() + b"\r\n" + body + b"\r\n\r\n"
+    )  # fmt: skip
+    (file,) = expand(str(tmp_path / "page.warc"))
+    (split,) = plan_splits(file, "warc", {})
+    (batch,) = read(split, ContainerCounts())
+    assert batch.column("id").to_pylist() == [record]
 
 
 def test_parts_that_a_job_may_lose_are_named_after_the_funnel(finished_job: Path, runner: Any) -> None:

@@ -185,6 +185,43 @@ def test_any_value_can_be_set_from_the_command_line(tmp_path: Path) -> None:
     assert len(job.input) == 2
 
 
+def test_steps_can_be_set_in_a_job_that_has_none(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: a\ninput: docs.jsonl\noutput: {path: out}\n")
+    job = load(path, ["steps.0.filter=c4", "steps.1.language.keep.0=en"], check=False)
+    assert [step.kind for step in job.steps] == ["filter", "language"]
+    assert job.steps[1].options.keep == ["en"]
+    with pytest.raises(JobFileError, match=r"--set steps\.x\.filter=c4: steps: .*; steps are its items"):
+        load(path, ["steps.x.filter=c4"], check=False)
+
+
+@pytest.mark.parametrize(
+    "shape", ["docs.jsonl", "{path: docs.jsonl}", "[docs.jsonl]", "[{path: docs.jsonl}]"]
+)
+def test_an_input_can_be_set_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = write(tmp_path, f"name: a\ninput: {shape}\noutput: {{path: out}}\n")
+    other = str(tmp_path / "here" / "other.jsonl")
+
+    def inputs(*overrides: str) -> list[tuple[str, str | None]]:
+        return [(item.path, item.format) for item in load(path, overrides, check=False).input]
+
+    own = str(tmp_path / "docs.jsonl")
+    assert inputs("input.0.path=other.jsonl") == [(other, None)]
+    assert inputs("input.0.format=parquet") == [(own, "parquet")]
+    assert inputs("input.1.path=other.jsonl") == [(own, None), (other, None)]
+    assert inputs("input=other.jsonl") == [(other, None)]
+
+
+@pytest.mark.parametrize("shape", ["", "input: docs.jsonl\n", "input: {path: docs.jsonl}\n"])
+def test_the_only_input_can_be_set_without_its_number(tmp_path: Path, shape: str) -> None:
+    path = write(tmp_path, f"name: a\n{shape}output: {{path: out}}\n")
+    (source,) = load(path, ["input.path=/data/other.jsonl"], check=False).input
+    assert source.path == "/data/other.jsonl"
+
+
 def test_a_plug_in_name_with_dots_can_be_reached(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD.replace("  - dedup", "  - score: {my.own:Taste: {a: 1}}\n  - dedup"))
     job = load(path, ["steps.2.score.my.own:Taste.a=2"], check=False)
@@ -195,6 +232,7 @@ OVERRIDES = [
     ("steps.3.select.top=10", 'steps[3].select.top: "10" is a fraction or a percentage; write 10% or 0.1'),
     ("steps.9.limit=1", "steps: there is no item 9; it has 4, counted from 0"),
     ("run.wrokers=1", 'run.wrokers: unknown key "wrokers"; did you mean "workers"?'),
+    ("steps.0.language.keep=en", 'steps[0].language.keep: "en" is not a list; write [en]'),
     ("nonsense", "write key=value, as in run.workers=4"),
     ("=1", "write key=value, as in run.workers=4"),
     ("name.first=a", 'name: is "small", which has no first; set the whole of it'),

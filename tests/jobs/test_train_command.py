@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from thresher.jobs.cli import cli
 from thresher.jobs.trying import try_step
+from thresher.scorers.training import FastTextTrainer
 
 
 @pytest.fixture
@@ -48,6 +49,31 @@ def test_the_answer_comes_as_json_too(documents: Path) -> None:
     answer = json.loads(told)
     assert sum(answer["documents"].values()) + sum(answer["held_out"].values()) == 240
     assert Path(answer["card"]).is_file()
+
+
+def test_the_command_tells_of_a_label_that_is_hardly_held_out_what_the_card_tells(documents: Path) -> None:
+    lines = (documents / "good.jsonl").read_text().splitlines()
+    for count in (1, 3):
+        (documents / "good.jsonl").write_text("\n".join(lines[:count]) + "\n")
+        status, told, error = train(documents)
+        if status == 0 and "(0 hq" in told:
+            break
+    else:
+        pytest.fail(f"hq was held out, or not learned from: {told}{error}")
+    (row,) = [
+        line for line in (documents / "hq.bin.md").read_text().splitlines() if line.startswith("| hq | 0")
+    ]
+    on_card = dict(zip(("precision", "recall", "F1", "AUC"), row.strip("| ").split(" | ")[2:], strict=True))
+    assert on_card["recall"] == "–"
+    assert ", ".join(f"{name} {figure}" for name, figure in on_card.items()) in told
+
+
+def test_the_help_tells_the_default_of_each_parameter() -> None:
+    told = " ".join(CliRunner().invoke(cli, ["train", "fasttext", "--help"]).stdout.split())
+    default = FastTextTrainer()
+    for name in ("epoch", "lr", "dim", "word_ngrams", "bucket", "licence"):
+        option = told.partition(f"--{name.replace('_', '-')} ")[2]
+        assert option.partition(" where left out")[0].endswith(f"; {getattr(default, name)}"), name
 
 
 @pytest.mark.parametrize(

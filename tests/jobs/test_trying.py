@@ -80,6 +80,8 @@ def test_what_needs_a_corpus_says_so(step: str) -> None:
         ("filtr: c4", 'did you mean "filter"'),
         ("rule: quality > 1", "unknown column"),
         ("rule: 'word_count <'", "rule"),
+        ("rule: word_count", "`word_count` does not fit the columns"),
+        ("rule: 1 < 2", "reads no column"),
         ("filter: [c4", "not valid YAML"),
         ("", "step"),
         ("score: {my.module:Class: {}}", "--allow-code"),
@@ -96,6 +98,14 @@ def test_no_text_is_too_odd_to_be_tried(payload: bytes) -> None:
         assert try_step(step, payload)["verdict"] in ("kept", "dropped")
     assert try_step("language: {keep: [en]}", payload)["verdict"] in ("kept", "dropped")
     assert try_step("extract: resiliparse", payload)["verdict"] in ("computed", "dropped", "error")
+
+
+def test_a_rule_that_does_not_fit_is_told_without_a_traceback() -> None:
+    done = CliRunner().invoke(cli, ["try", "rule: word_count", "--text", "x"])
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "step: rule: `word_count` does not fit the columns (word_count: int64): int64 is not a condition\n"
+    )
 
 
 def test_try_reads_text_files_and_standard_input(tmp_path: Path) -> None:

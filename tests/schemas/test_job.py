@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from thresher.filters.text.language import MAX_CHARS
 from thresher.schemas.job import Job, job_schema
 from thresher.schemas.quantities import parse_fraction, parse_size
 from thresher.schemas.steps import STEPS, AnyStep
@@ -38,6 +39,11 @@ DESIGN: dict[str, Any] = {
 
 def step(value: dict[str, Any]) -> Any:
     return TypeAdapter(AnyStep).validate_python(value)
+
+
+def test_the_schema_tells_how_much_text_a_language_is_identified_from() -> None:
+    told = job_schema()["$defs"]["Language"]["properties"]["max_chars"]["description"]
+    assert f"{MAX_CHARS:,} where left out" in told
 
 
 def test_the_job_of_the_design_is_read_as_it_is_written() -> None:
