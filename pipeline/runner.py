@@ -56,9 +56,8 @@ def run_job(
         output, work = output / f"limit-{limit}", work / f"limit-{limit}"
     work.mkdir(parents=True, exist_ok=True)
     output.mkdir(parents=True, exist_ok=True)
-    if not (
-        work / "sources.json"
-    ).exists():  # otherwise a killed run may have left an output without a manifest
+    if not (work / "sources.json").exists():
+        # A job that has started before may have been killed while it published: what is there is its own.
         OutputDirectory(output, "").check()
     planned = plan(job, allow_code)
     lock = RunLock(lock_directory)

@@ -171,3 +171,48 @@ def test_shuffled_shards_are_shards_of_one_shuffled_whole(tmp_path: Path) -> Non
         thresher.run(job(tmp_path, source, output={"shuffle": "parts", "shard": shard}))
         wholes.append([row["id"] for row in kept(tmp_path)])
     assert wholes[0] == wholes[1] == wholes[2]
+
+
+POISON = """
+import pyarrow as pa
+from thresher.scorers import Scorer
+
+class Poison(Scorer):
+    version = 1
+    inputs = ("text",)
+    outputs = {"score": pa.float32()}
+
+    def score(self, batch):
+        if "poison" in batch.column("text").to_pylist():
+            raise RuntimeError("cannot score this")
+        return {"score": pa.array([1.0] * len(batch), pa.float32())}
+"""
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_part_that_cannot_be_processed_ends_the_run_unless_the_job_allows_it(
+    tmp_path: Path, allowed: int
+) -> None:
+    (tmp_path / "poison.py").write_text(POISON)
+    for number in range(3):
+        records = corpus.rows(30)[:20] + ([{"text": "poison"}] if number == 1 else [])
+        corpus.write(tmp_path / "in" / f"{number}.jsonl", records)
+    made = corpus.job(
+        str(tmp_path / "in" / "*.jsonl"), tmp_path / "out", part="1KB", max_failed_parts=allowed
+    )
+    made["run"] |= {"directory": str(tmp_path), "part": "15KB"}
+    made["steps"] = [
+        {"score": {"poison:Poison": {}}, "as": "quality"},
+        {"select": {"top": 0.5, "by": "quality"}},
+    ]
+    loaded = thresher.load(made, allow_code=True)
+    if not allowed:
+        with pytest.raises(TaskFailed, match=r"1\.jsonl.*RuntimeError: cannot score this"):
+            thresher.run(loaded, allow_code=True)
+        return
+    result = thresher.run(loaded, allow_code=True)
+    (failure,) = result.failed.values()
+    assert "1.jsonl" in failure
+    assert list(result.totals["failed_parts"].values()) == [failure]
+    assert 0 < result.totals["in"] < 61
+    assert result.totals["kept"] == result.totals["in"] // 2
