@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any, Final
@@ -84,7 +85,7 @@ def listener(output: IO[str], *, quiet: bool = False, as_json: bool = False) -> 
     return Bars(output) if output.isatty() else PlainLines(output)
 
 
-class Tallies:
+class Tallies(ABC):
     """Keeps the tally of each stage; a subclass shows them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -107,17 +108,18 @@ class Tallies:
     def stage_finished(self, name: str) -> None:
         self._finished(self.stages[name])
 
+    @abstractmethod
     def note(self, message: str) -> None:
-        raise NotImplementedError
+        """One sentence for the person."""
 
-    def _started(self, tally: Tally) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _started(self, tally: Tally) -> None: ...
 
-    def _moved(self, tally: Tally) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _moved(self, tally: Tally) -> None: ...
 
-    def _finished(self, tally: Tally) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _finished(self, tally: Tally) -> None: ...
 
 
 class PlainLines(Tallies):

@@ -158,7 +158,7 @@ def test_quiet_says_nothing_and_json_says_everything_in_json(finished_job: Path,
         (ExpressionError("`url > 3` does not fit"), 2, "`url > 3` does not fit"),
         (KeyboardInterrupt(), 130, "goes on from here"),
         (OSError(28, "No space left on device"), 2, "No space left on device"),
-        (PermissionError(13, "Permission denied", "/root/out"), 2, "/root/out: Permission denied"),
+        (PermissionError(13, "Permission denied", "/srv/out"), 2, "/srv/out: Permission denied"),
     ],
 )
 def test_each_way_to_end_has_its_status_and_no_traceback(
