@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,6 @@ from .problems import JobFileError, Problem, nearest
 if TYPE_CHECKING:
     from ..schemas.job import Job
     from .yaml_source import Document
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def load(
@@ -123,6 +120,8 @@ def _is_unicode(text: str) -> bool:
 
 def _resolve_paths(value: dict[str, Any], base: str, overridden: Mapping[told.Path, str]) -> None:
     """Makes the job's own paths absolute and notes the folder; values of any shape are left as they are."""
+    from .checking import URL
+
     run = value.setdefault("run", {})
     if isinstance(run, dict):
         given = run.get("directory")
@@ -133,7 +132,7 @@ def _resolve_paths(value: dict[str, Any], base: str, overridden: Mapping[told.Pa
 
     def resolve(owner: Any, key: str, path: told.Path, *, only_existing: bool = False) -> None:
         name = owner.get(key) if isinstance(owner, dict) else None
-        if not isinstance(name, str) or not name or "\0" in name or _URL.match(name):
+        if not isinstance(name, str) or not name or "\0" in name or URL.match(name):
             return
         start = os.getcwd() if overriding_of(path, overridden) else base
         absolute = os.path.normpath(os.path.join(start, os.path.expanduser(name)))

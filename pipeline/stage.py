@@ -124,7 +124,7 @@ class StreamRef:
     path: str
     rows: int
     bytes: int
-    checksum: str  # xxh3-128 of the file, hex
+    checksum: str  # xxh3-128 of the file in hexadecimal; of a shard its SHA-256
     columns: tuple[str, ...] = ()
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 Words = npt.NDArray[np.uint64]
 Kind = Literal["float64", "int64", "uint64"]
@@ -92,13 +91,3 @@ def id_words(ids: pa.Array, positions: Words, chunk: int) -> Words:
         found = data[np.where(inside, start + byte, 0)] if len(data) else np.zeros(len(ids), np.uint8)
         words |= np.where(inside, found, 0).astype(np.uint64) << np.uint64(8 * (ID_BYTES - byte))
     return np.where(start > stop, positions, words)
-
-
-def hash_words(ids: pa.Array, seed: int, step: str) -> Words:
-    """A random word for each id: xxh3-64 of (seed, step, id), the same on every machine."""
-    prefix = f"{seed}\0{step}\0".encode()
-    return np.fromiter(
-        (xxhash.xxh3_64_intdigest(prefix + (name or "").encode()) for name in ids.to_pylist()),
-        np.uint64,
-        count=len(ids),
-    )

@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from ...schemas.contracts import Again, Decision, Selector
 from ...schemas.records import POSITION
+from ..draws import draws
 from . import prefix
-from .order import Words, hash_words, id_words, kind_of, score_of, score_words
+from .order import Words, id_words, kind_of, score_of, score_words
 
 Unit = Literal["records", "characters", "bytes"]
 
@@ -202,7 +203,7 @@ class TopSelector(Selector):
     def _tie_words(self, rows: pa.RecordBatch, depth: int) -> Words:
         if self.ties == "random":
             if depth == 1:
-                return hash_words(rows.column("id"), self.seed, self.step)
+                return draws(rows.column("id"), self.seed, self.step)
             depth -= 1
         positions = rows.column(POSITION).to_numpy(zero_copy_only=False)
         return id_words(rows.column("id"), positions, depth - 1)
@@ -210,7 +211,7 @@ class TopSelector(Selector):
     def _rank(self, records: pa.Table) -> pa.Array:
         keys = [("low", "ascending"), ("id", "ascending"), (POSITION, "ascending")]
         if self.ties == "random":
-            hashes = hash_words(records["id"].combine_chunks(), self.seed, self.step)
+            hashes = draws(records["id"].combine_chunks(), self.seed, self.step)
             records = records.append_column("hash", pa.array(hashes))
             keys.insert(1, ("hash", "ascending"))
         return pc.sort_indices(records, sort_keys=keys)
@@ -225,8 +226,8 @@ class TopSelector(Selector):
         before |= _numpy(pc.equal(ids, cut_ids)) & (positions < cuts.position[group])
         if self.ties == "id":
             return before
-        mine = hash_words(rows.column("id"), self.seed, self.step)
-        cut = hash_words(cuts.ids, self.seed, self.step)[group]
+        mine = draws(rows.column("id"), self.seed, self.step)
+        cut = draws(cuts.ids, self.seed, self.step)[group]
         return np.asarray((mine < cut) | ((mine == cut) & before), np.bool_)
 
     def _groups(self, batch: pa.RecordBatch) -> pa.Array:

@@ -6,14 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from ...filters import expressions
 from ...filters.text import signals
 from ...schemas.verbs import Extractor, WordKind
+from ..draws import drawn
 from ..operator import Operator, Output
 
 # What extraction leaves in `meta`, and under which name.
@@ -177,13 +176,11 @@ class Sample(Operator):
     """Keeps the share of records whose hash of (seed, id, step) is smallest: a random but fixed choice."""
 
     def __init__(self, step: str, fraction: float, seed: int) -> None:
-        self._step, self._bound = step, int(fraction * (1 << 64))
-        self._prefix = f"{seed}\0{step}\0".encode()
+        self._step, self._fraction, self._seed = step, fraction, seed
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
-        drawn = [xxhash.xxh3_64_intdigest(self._prefix + i.encode()) for i in batch.column("id").to_pylist()]
-        lost = np.array([number >= self._bound for number in drawn], np.bool_)
-        reasons = pc.if_else(pa.array(lost), "not_sampled", None)
+        kept = drawn(batch.column("id"), self._fraction, self._seed, self._step)
+        reasons = pc.if_else(pa.array(kept), None, "not_sampled")
         return out.drop(self._step, batch, reasons)
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import xxhash
 
 from ...schemas.ledger import LEDGER
 from ...schemas.records import TEXT
+from ..draws import drawn, draws
 from ..exchange import partition_of
 from ..operator import Operator, Output, Reader, Reducer
 from ..sinks import open_sink
@@ -29,10 +29,7 @@ class Measure(Operator):
         return batch
 
 
-def shuffle_keys(ids: pa.Array, seed: int) -> np.ndarray:
-    """uint64 for each id: hash(seed, id), the order of a shuffle."""
-    prefix = f"{seed}\0shuffle\0".encode()
-    return np.array([xxhash.xxh3_64_intdigest(prefix + i.encode()) for i in ids.to_pylist()], np.uint64)
+SHUFFLE = "shuffle"  # what ids are drawn for
 
 
 class ShuffleKey(Operator):
@@ -42,7 +39,7 @@ class ShuffleKey(Operator):
         self._seed = seed
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
-        return batch.append_column("key", pa.array(shuffle_keys(batch.column("id"), self._seed)))
+        return batch.append_column("key", pa.array(draws(batch.column("id"), self._seed, SHUFFLE)))
 
 
 class CollectRecords(Reducer):
@@ -93,7 +90,7 @@ class ReadShard(Reader):
     def _shuffled(self, source: PartRef, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         """The same of the part in shuffled order; holds the text of one shard, not of the part."""
         light = pa.Table.from_batches(list(read_part(source, ["id", "bytes"]))).combine_chunks()
-        order = np.argsort(shuffle_keys(light.column("id"), self._seed), kind="stable")
+        order = np.argsort(draws(light.column("id"), self._seed, SHUFFLE), kind="stable")
         sizes = light.column("bytes").to_numpy()[order]
         first, last = np.searchsorted(np.cumsum(sizes) - sizes, [start, stop])
         chosen = light.column("position").to_numpy()[order[first:last]]
@@ -166,13 +163,9 @@ class WriteLedger(Operator):
     """Commits ledger rows: all, or those of a fixed random share of records."""
 
     def __init__(self, share: float) -> None:
-        self._bound = int(share * (1 << 64))
+        self._share = share
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
-        if self._bound < 1 << 64:
-            ids = batch.column("id").to_pylist()
-            batch = batch.filter(
-                pa.array([xxhash.xxh3_64_intdigest(i.encode()) < self._bound for i in ids], pa.bool_())
-            )
+        batch = batch.filter(pa.array(drawn(batch.column("id"), self._share, 0, "ledger")))
         out.emit("rows", batch)
         return batch
