@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,52 +16,12 @@ from ..schemas.job import Job
 from ..schemas.steps import Step
 from ..scorers import registry
 from ..scorers.assets import LocalAssets, checksum
-from .selectors.limit import LimitSelector
-from .selectors.top import UNIT_COLUMNS, TopSelector
+from .compiled import CorpusStep, MapStep
+from .dedup import compile_dedup
+from .selection import compile_limit, compile_select
 from .stage import OperatorRef
-from .steps.dedup import Keys
 from .steps.scoring import Score
 from .steps.text import Extract, Language, Rules, Sample, Url
-
-
-@dataclass
-class MapStep:
-    """A step that looks at one record at a time."""
-
-    name: str
-    operator: OperatorRef
-    reads: frozenset[str] = frozenset()
-    adds: tuple[str, ...] = ()
-    edits_text: bool = False
-
-
-@dataclass
-class CorpusStep:
-    """A step that needs every record that survived so far; its keys are computed in the pass before."""
-
-    name: str
-    reads: frozenset[str]
-    dedup: DedupPlan | None = None
-    selector: OperatorRef | None = None
-    keys: MapStep | None = None
-
-    @property
-    def adds(self) -> tuple[str, ...]:
-        """The columns that the pass before computes for this step alone."""
-        return self.keys.adds if self.keys else ()
-
-
-@dataclass(frozen=True)
-class DedupPlan:
-    """Names of the columns and choices of one dedup step."""
-
-    keys: str
-    low: str | None
-    length: str
-    hash: str
-    kind: str
-    best: str | None
-    keys_per_record: int
 
 
 def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep | CorpusStep:
@@ -91,15 +50,15 @@ def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep
         case "sample":
             return MapStep(name, OperatorRef.of(Sample, step=name, fraction=options, seed=seed))
         case "limit":
-            return CorpusStep(
-                name, frozenset({"position"}), selector=OperatorRef.of(LimitSelector, count=options)
-            )
+            return compile_limit(name, options)
         case "dedup":
-            return _dedup(name, f"dedup_{number}_", options)
+            return compile_dedup(name, f"dedup_{number}_", options)
         case "score":
             return _score(step, options, Path(job.run.directory or "."), allow_code)
         case "select":
-            return _select(step, options, seed)
+            if options.min is not None:
+                return _rules(step, [("below_min", f"{options.by} >= {options.min!r}")], {}, None)
+            return compile_select(name, options, seed, step.on_null)
     raise ValueError(f"unknown step {step.kind}")
 
 
@@ -147,58 +106,3 @@ def _rules(
         Rules, step=step.name, rules=pairs, parameters=dict(parameters), on_null=step.on_null, columns=columns
     )
     return MapStep(step.name, operator, frozenset(columns.values()))
-
-
-def _dedup(name: str, prefix: str, options: verbs.Dedup) -> CorpusStep:
-    chosen = options.options
-    if isinstance(chosen, verbs.MinHash):
-        arguments, keys_per_record = _scheme(chosen)
-    else:
-        arguments = {} if chosen.on == "url" else {"normalize": chosen.normalize}
-        keys_per_record = 1
-    ranked = chosen.keep.order != "first"
-    operator = OperatorRef.of(
-        Keys, prefix=prefix, method=options.method, on=chosen.on, arguments=arguments, ranked=ranked
-    )
-    low = f"{prefix}low" if options.method == "exact" else None
-    adds = [
-        f"{prefix}keys",
-        *([low] if low else []),
-        *([f"{prefix}length", f"{prefix}hash"] if ranked else []),
-    ]
-    best = chosen.keep.column
-    dedup = DedupPlan(
-        f"{prefix}keys", low, f"{prefix}length", f"{prefix}hash", chosen.keep.order, best, keys_per_record
-    )
-    reads = frozenset([*adds, *([best] if best else [])])
-    keys = MapStep(name, operator, frozenset({chosen.on, "text"} if ranked else {chosen.on}), tuple(adds))
-    return CorpusStep(name, reads, dedup=dedup, keys=keys)
-
-
-def _scheme(options: verbs.MinHash) -> tuple[dict[str, Any], int]:
-    shared = {key: getattr(options, key) for key in ("ngram", "unit", "words", "hash", "lowercase")}
-    if options.threshold is not None:
-        from ..filters.dedup.minhash import MinHashScheme
-
-        scheme = MinHashScheme.for_threshold(options.threshold, options.num_perm or 112, **shared)
-        return shared | {"bands": scheme.bands, "rows": scheme.rows}, scheme.bands
-    assert options.bands is not None
-    return shared | {"bands": options.bands, "rows": options.rows}, options.bands
-
-
-def _select(step: Step, options: verbs.Select, seed: int) -> MapStep | CorpusStep:
-    if options.min is not None:
-        return _rules(step, [("below_min", f"{options.by} >= {options.min!r}")], {}, None)
-    selector = OperatorRef.of(
-        TopSelector,
-        by=options.by,
-        top=options.top,
-        budget=options.budget,
-        within=options.within,
-        unit=options.unit,
-        seed=seed,
-        step=step.name,
-        on_null=step.on_null,
-    )
-    reads = {options.by, options.within, UNIT_COLUMNS[options.unit]}
-    return CorpusStep(step.name, frozenset(name for name in reads if name), selector=selector)

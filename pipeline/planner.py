@@ -9,7 +9,8 @@ from typing import Any
 from ..filters.text.signals import SIGNALS
 from ..schemas.job import Job
 from ..schemas.records import TEXT
-from .compilation import CorpusStep, MapStep, compile_step
+from .compilation import compile_step
+from .compiled import CorpusStep, MapStep
 from .operator import resolve
 from .stage import OperatorRef
 from .steps.text import Signals
@@ -151,7 +152,7 @@ def _described(planned: Plan) -> Iterator[dict[str, Any]]:
         for corpus in phase.corpus:
             yield {
                 "stage": corpus.name,
-                "kind": "exchange" if corpus.dedup else "summary",
+                "kind": corpus.kind,
                 "steps": [corpus.name],
                 "operators": [],
                 "reads": sorted(corpus.reads),

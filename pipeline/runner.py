@@ -11,7 +11,7 @@ from typing import Any
 from ..schemas.job import Job
 from ..schemas.progress import Listener, Silent
 from .accounts import INPUT, balance, totals
-from .corpus import add_layer, run_corpus_step
+from .compiled import add_layer
 from .driver import Driver, layer_of, partitions_for
 from .engines.local import LocalEngine
 from .export import OutputDirectory, Shard, export, write_ledger
@@ -92,7 +92,7 @@ class _Run:
         for number, phase in enumerate(self._plan.phases):
             parts = self._map(phase, parts, first=number == 0)
             for step in phase.corpus:
-                parts = run_corpus_step(self._driver, step, parts)
+                parts = step.run(self._driver, parts)
         self._count_ids()
         shards = export(self._driver, self._job, self._plan, parts)
         ledgers = write_ledger(self._driver, [part.index for part in parts], self._job.run.ledger)

@@ -1,4 +1,4 @@
-"""The plug-in contracts: what a scorer, a trainable model and a selector promise.
+"""The plug-in contracts: what a scorer, a refiner, a trainable model and a selector promise.
 
 A plug-in adds columns, edits or rows; only the runner drops rows. Null means "no score".
 """
@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import pyarrow as pa
 
@@ -61,6 +61,35 @@ class Scorer(ABC):
     @abstractmethod
     def score(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         """The output columns, each as long as `batch`, in its order; null where there is no score."""
+
+
+# One edit of a text: the bytes [start, stop) of its UTF-8, which begin and end between characters, become
+# `replacement` ("" deletes them).
+EDIT: Final = pa.struct(
+    [
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("stop", pa.int64(), nullable=False),
+        pa.field("replacement", pa.string(), nullable=False),
+    ]
+)
+
+
+class Refiner(ABC):
+    """Proposes edits of a record's text, which one shared executor applies.
+
+    Built like a Scorer; `version`, `inputs` and `assets` mean the same.
+    """
+
+    version: ClassVar[int]
+    inputs: ClassVar[tuple[str, ...]]  # the columns that `edits` reads; spans are of `text`
+    assets: tuple[str, ...] = ()  # names of the files that `open` locates
+
+    def open(self, assets: Assets) -> None:
+        """Loads what it needs; called once per worker before the first batch."""
+
+    @abstractmethod
+    def edits(self, batch: pa.RecordBatch) -> pa.ListArray:
+        """list<EDIT> for each row, sorted by `start`, not overlapping; empty where nothing changes."""
 
 
 class Trainable(Protocol):

@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from .dedup import Dedup
 from .quantities import Count, Fraction
 from .verbs import (
     ColumnName,
-    Dedup,
     Extract,
     Extractor,
     Filter,

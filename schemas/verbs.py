@@ -7,19 +7,17 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     RootModel,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ErrorType
 
-from .quantities import Count, Fraction, PositiveInt, Size, shown
+from .quantities import Count, Fraction, PositiveInt, Size
 
 COLUMN_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,79}$"
 
@@ -101,42 +99,6 @@ class Resources(Model):
                 yield "actors", f"[{fewest}, {most}] is the wrong way round; write [fewest, most]"
 
 
-class Keep(Model):
-    """Which record of a cluster of duplicates survives: `first`, `longest`, or `{best: column}`.
-
-    `longest` counts characters, `best` takes the largest value, nulls last; ties break by id. Only `first`
-    depends on the order of the input.
-    """
-
-    order: Literal["first", "longest", "best"]
-    column: ColumnName | None = None
-
-    @model_serializer
-    def _as_written(self) -> str | dict[str, str | None]:
-        return {"best": self.column} if self.order == "best" else self.order
-
-
-def _read_keep(value: Any) -> Any:
-    if isinstance(value, Keep):
-        return value
-    if value in ("first", "longest"):
-        return {"order": value}
-    if isinstance(value, dict) and set(value) == {"best"} and isinstance(value["best"], str):
-        return {"order": "best", "column": value["best"]}
-    raise PydanticCustomError("keep", f"{shown(value)} is not first, longest or {{best: COLUMN}}")
-
-
-class _BestColumn(Model):
-    """The record with the largest value of a column."""
-
-    best: ColumnName = Field(description="A score or signal of the record.")
-
-
-KeepRule = Annotated[
-    Keep, BeforeValidator(_read_keep, json_schema_input_type=Literal["first", "longest"] | _BestColumn)
-]
-
-
 class Extract(Model):
     """How text is taken out of HTML."""
 
@@ -202,97 +164,6 @@ class Filter(RootModel[dict[str, dict[str, Plain]]]):
         """What counts as a word for this step; None: as the rule set's authors count."""
         kind = self.root[self.rule_set].get("words")
         return kind if kind in ("whitespace", "unicode") else None
-
-
-class Exact(Model):
-    """Records whose column is equal, after normalisation."""
-
-    on: ColumnName = Field(default="text", description="The column that is compared: text or url.")
-    normalize: Literal["none", "whitespace", "lower"] = Field(
-        default="whitespace",
-        description="Differences in text that do not count: none, white space, or white space and case. "
-        "An url is always compared in its canonical form.",
-    )
-    keep: KeepRule = Field(default=Keep(order="longest"), description="Which copy survives.")
-
-
-class MinHash(Model):
-    """Near copies: MinHash signatures, banded (Leskovec et al., Mining of Massive Datasets, section 3.4).
-
-    Either `bands` and `rows`, or `threshold`, from which the bands are chosen for `num_perm` permutations.
-    With neither, 14 bands of 8 rows, as FineWeb uses (Penedo et al. 2024, arXiv:2406.17557, section 3.4).
-    """
-
-    bands: PositiveInt | None = Field(default=None, description="Bands of the signature; goes with rows.")
-    rows: PositiveInt | None = Field(default=None, description="Permutations in a band; goes with bands.")
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None,
-        description="Jaccard similarity at which bands and rows are optimised, instead of naming them.",
-    )
-    num_perm: PositiveInt | None = Field(
-        default=None, description="Permutations to spend; goes with threshold."
-    )
-    ngram: PositiveInt = Field(default=5, description="Words or characters in a shingle.")
-    unit: Literal["words", "characters"] = Field(default="words", description="What a shingle is made of.")
-    words: WordKind = Field(default="unicode", description="What counts as a word.")
-    hash: Literal["thresher", "datasketch"] = Field(
-        default="thresher", description="Shingle hash; datasketch: equal to signatures that datasketch made."
-    )
-    lowercase: bool = Field(default=False, description="Ignore case.")
-    on: ColumnName = Field(default="text", description="The text column that is compared.")
-    keep: KeepRule = Field(default=Keep(order="longest"), description="Which record of a cluster survives.")
-
-    @classmethod
-    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
-        given = _given(value, "bands", "rows", "threshold", "num_perm")
-        if "threshold" in given and len(given & {"bands", "rows"}) > 0:
-            named = " and ".join(key for key in ("bands", "rows") if key in given)
-            yield "threshold", f"threshold chooses bands and rows itself; remove it, or {named}"
-        elif len(given & {"bands", "rows"}) == 1:
-            yield min(given & {"bands", "rows"}), "bands and rows go together; give both, or threshold"
-        if "num_perm" in given and "threshold" not in given:
-            yield "num_perm", "num_perm goes with threshold; otherwise it is bands times rows"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _write_defaults_out(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        given = _given(value, "bands", "rows", "threshold", "num_perm")
-        if not given:
-            return {**value, "bands": 14, "rows": 8}
-        return {**value, "num_perm": 112} if given == {"threshold"} else value
-
-
-def _given(value: dict[Any, Any], *keys: str) -> set[str]:
-    return {key for key in keys if value.get(key) is not None}
-
-
-class Dedup(Model):
-    """How duplicates are found: exactly one of the keys."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
-
-    exact: Exact | None = Field(default=None, description="Equal text or address.")
-    minhash: MinHash | None = Field(default=None, description="Near copies.")
-
-    @classmethod
-    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
-        given = _given(value, "exact", "minhash")
-        if len(given) == 2:
-            yield "", "exact and minhash are both given; make the second one a second step"
-        elif not given and set(value) <= {"exact", "minhash"}:
-            yield "", "how? write exact or minhash, with {} where no option differs"
-
-    @property
-    def method(self) -> Literal["exact", "minhash"]:
-        return "exact" if self.exact is not None else "minhash"
-
-    @property
-    def options(self) -> Exact | MinHash:
-        options = self.exact or self.minhash
-        assert options is not None
-        return options
 
 
 class FastText(Model):

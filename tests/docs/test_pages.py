@@ -114,7 +114,7 @@ def test_every_rule_is_on_the_page_of_signals_with_its_parameters_and_source() -
 def test_every_verb_and_option_of_a_job_is_on_its_page() -> None:
     text = (DOCS / "job-file.md").read_text(encoding="utf-8")
     assert [verb for verb in steps.STEPS if f"### `{verb}`\n" not in text] == []
-    models = [job.Job, job.Input, job.Output, job.Run, verbs.Resources, verbs.Exact, verbs.MinHash]
+    models = [job.Job, job.Input, job.Output, job.Run, verbs.Resources, dedup.Exact, dedup.MinHash]
     models += [verbs.Extract, verbs.Language, verbs.Url, verbs.FastText, verbs.Select]
     keys = {info.alias or name for model in models for name, info in model.model_fields.items()}
     rows = _rows(DOCS / "job-file.md")

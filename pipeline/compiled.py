@@ -1,0 +1,58 @@
+"""What steps are compiled to: an operator of a fused pass, or stages over the whole corpus."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .driver import Driver
+from .stage import Layer, OperatorRef, Parts
+
+
+@dataclass
+class MapStep:
+    """A step that looks at one record at a time."""
+
+    name: str
+    operator: OperatorRef
+    reads: frozenset[str] = frozenset()
+    adds: tuple[str, ...] = ()
+    edits_text: bool = False
+
+
+@dataclass
+class CorpusStep(ABC):
+    """A step that needs every record that survived so far; its keys are computed in the pass before."""
+
+    name: str
+    reads: frozenset[str]  # columns of the records, `keys` among them
+    keys: MapStep | None = None
+    makes: tuple[str, ...] = ()  # columns that it adds to what survives it, other than `text`
+    edits_text: bool = False
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        """The columns that the pass before computes for this step alone."""
+        return self.keys.adds if self.keys else ()
+
+    @property
+    def stage_name(self) -> str:
+        """What the names of its stages begin with."""
+        return self.name.replace(":", "-")
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What its stages do, for a person: exchange or summary."""
+
+    @abstractmethod
+    def run(self, driver: Driver, parts: Parts) -> Parts:
+        """Runs its stages and returns the parts with what survives them."""
+
+
+def add_layer(parts: Parts, layers: Sequence[Layer]) -> Parts:
+    """The parts with one more layer each."""
+    return tuple(
+        replace(part, layers=(*part.layers, layer)) for part, layer in zip(parts, layers, strict=True)
+    )
