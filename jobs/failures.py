@@ -50,9 +50,9 @@ def _explain_run(error: Exception) -> tuple[int | None, str]:
     from ..pipeline.ingest import JobRefused
     from ..pipeline.sources.files import SourceError
     from ..pipeline.stage import TaskFailed
-    from ..scorers.registry import ScorerError
+    from ..scorers.registry import PluginError
 
-    if isinstance(error, JobRefused | ScorerError | SourceError):
+    if isinstance(error, JobRefused | PluginError | SourceError):
         return 2, str(error)
     if isinstance(error, AccountsError):
         return 3, f"the accounts do not add up: {error}. Nothing was published; please report this"

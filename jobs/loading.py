@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from . import problems as told
 from .problems import JobFileError, Problem, nearest
@@ -120,7 +120,7 @@ def _is_unicode(text: str) -> bool:
 
 def _resolve_paths(value: dict[str, Any], base: str, overridden: Mapping[told.Path, str]) -> None:
     """Makes the job's own paths absolute and notes the folder; values of any shape are left as they are."""
-    from .checking import URL
+    from .outline import URL
 
     run = value.setdefault("run", {})
     if isinstance(run, dict):
@@ -148,16 +148,43 @@ def _resolve_paths(value: dict[str, Any], base: str, overridden: Mapping[told.Pa
             resolve(item, "path", ("input", index, "path"))
     resolve(value.get("output"), "path", ("output", "path"))
     resolve(run, "work", ("run", "work"))
-    steps = value.get("steps")
-    for index, step in enumerate(steps if isinstance(steps, list) else []):
-        if isinstance(step, dict):
-            path = ("steps", index)
-            resolve(step.get("url"), "lists", (*path, "url", "lists"))
-            # A model that is not beside the job may still be found where assets are kept.
-            resolve(step.get("language"), "model", (*path, "language", "model"), only_existing=True)
-            score = step.get("score")
-            scorer = score.get("fasttext") if isinstance(score, dict) else None
-            resolve(scorer, "model", (*path, "score", "fasttext", "model"), only_existing=True)
+    for place, step in _steps(value):
+        if not isinstance(step, dict):
+            continue
+        for keys in _FOLDERS:
+            resolve(_inner(step, keys[:-1]), keys[-1], (*place, *keys))
+        for keys in _ASSETS:
+            resolve(_inner(step, keys[:-1]), keys[-1], (*place, *keys), only_existing=True)
+
+
+# Where steps name files of the user's; a model that is not beside the job may be among the kept assets.
+_FOLDERS: Final = (
+    ("url", "lists"),
+    ("decontaminate", "against"),
+    ("dedup", "exact", "against"),
+    ("dedup", "minhash", "against"),
+)
+_ASSETS: Final = (
+    ("language", "model"),
+    ("score", "fasttext", "model"),
+    ("select", "tokenizer"),
+    ("mix", "tokenizer"),
+)
+
+
+def _steps(value: dict[str, Any]) -> Iterator[tuple[told.Path, Any]]:
+    inputs = value.get("input")
+    owners = [((), value), *((("input", n), item) for n, item in enumerate(inputs or []))]
+    for place, owner in owners:
+        steps = owner.get("steps") if isinstance(owner, dict) else None
+        for index, step in enumerate(steps if isinstance(steps, list) else []):
+            yield (*place, "steps", index), step
+
+
+def _inner(step: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        step = step.get(key) if isinstance(step, dict) else None
+    return step
 
 
 def overriding_of(path: told.Path, overridden: Mapping[told.Path, str]) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .checking import Outline, check_outline
+from .checking import check_outline
+from .outline import Outline
 from .problems import JobFileError, Problem
 from .validation import validate_step
 from .yaml_source import read_yaml
@@ -178,7 +179,9 @@ def _score(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dic
     from ..scorers.assets import LocalAssets
 
     options = step.options
-    scorer = registry.build(options.scorer, options.arguments, directory=Path(), allow_code=allow_code)
+    scorer = registry.build(
+        registry.SCORER, options.scorer, options.arguments, directory=Path(), allow_code=allow_code
+    )
     scorer.open(LocalAssets([Path()]))
     record = {"id": "try", "text": _text(payload), "url": url, "source": "try", "date": None, "meta": None}
     missing = [name for name in scorer.inputs if name not in record]

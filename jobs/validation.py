@@ -13,7 +13,7 @@ from ..schemas.job import Input, Job, Output, Run
 from ..schemas.quantities import shown
 from ..schemas.steps import NAME_PATTERN, RESERVED, STEPS, AnyStep, Step
 from ..schemas.verbs import COLUMN_PATTERN, LANGUAGE_PATTERN
-from .checking import Outline
+from .outline import Outline
 from .problems import Path, Problem, nearest, unknown
 
 _PATTERNS: Final = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pyarrow as pa
 from ..schemas.ledger import DROPPED, DUPLICATE, ERROR
 
 INPUT = "input"  # the step that stands for reading
+NOTED = "figures"
 
 
 class AccountsError(Exception):
@@ -29,6 +32,10 @@ class Accounts:
         """The counts of a step, made at first use."""
         empty = {"in": 0, "added": 0, "kept": 0, DROPPED: Counter(), "duplicates": 0, "errors": Counter()}
         return self.steps.setdefault(name, empty)
+
+    def note(self, name: str, **figures: int) -> None:
+        """Adds figures that a step tells beside its counts, as how many records it edited."""
+        self.step(name).setdefault(NOTED, Counter()).update(figures)
 
     def count(self, step: str, rows: int, verdicts: pa.Array, reasons: pa.Array) -> None:
         """Adds `rows` records that reached a step, of which those with a verdict did not pass it."""
@@ -49,6 +56,8 @@ class Accounts:
                 ours[field] += theirs[field]
             for field in (DROPPED, "errors"):
                 ours[field].update(theirs[field])
+            if NOTED in theirs:
+                self.note(name, **theirs[NOTED])
         for kind, theirs in other.get("containers", {}).items():
             ours = self.containers.setdefault(
                 kind, {"in": 0, "read": 0, "skipped": Counter(), "errors": Counter()}
@@ -73,15 +82,25 @@ def _plain(counts: Mapping[str, Any]) -> dict[str, Any]:
     return {k: dict(sorted(v.items())) if isinstance(v, Counter) else v for k, v in counts.items()}
 
 
-def balance(accounts: Accounts, order: Iterable[str], ledger_rows: int | None) -> None:
+@dataclass(frozen=True)
+class Order:
+    """The steps of a job as records pass them: each branch from its reading on, then those of all."""
+
+    branches: tuple[tuple[str, ...], ...]
+    trunk: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        return (*(name for branch in self.branches for name in branch), *self.trunk)
+
+
+def balance(accounts: Accounts, order: Order, ledger_rows: int | None) -> None:
     """Checks every step, every seam between steps, every kind of container, and the ledger.
 
     `ledger_rows` is None where the ledger keeps no row for each record. Raises AccountsError.
     """
-    flowing: int | None = None
-    before = ""
     not_kept = 0
-    for name in order:
+    for name in order.steps:
         c = accounts.step(name)
         lost = sum(c[DROPPED].values()) + c["duplicates"] + sum(c["errors"].values())
         not_kept += lost
@@ -89,9 +108,13 @@ def balance(accounts: Accounts, order: Iterable[str], ledger_rows: int | None) -
             raise AccountsError(
                 f"step {name}: in {c['in']} + added {c['added']} is not kept {c['kept']} + not kept {lost}"
             )
-        if flowing is not None and c["in"] != flowing:
-            raise AccountsError(f"step {name} saw {c['in']} records, but {before} let {flowing} pass")
-        flowing, before = c["kept"], name
+    for branch in order.branches:
+        for before, name in pairwise(branch):
+            _check_seam(accounts, [before], name)
+    last = [branch[-1] for branch in order.branches]
+    for name in order.trunk:
+        _check_seam(accounts, last, name)
+        last = [name]
     for kind, c in accounts.containers.items():
         known = c["read"] + sum(c["skipped"].values()) + sum(c["errors"].values())
         if c["in"] != known:
@@ -100,16 +123,23 @@ def balance(accounts: Accounts, order: Iterable[str], ledger_rows: int | None) -
         raise AccountsError(f"the ledger has {ledger_rows} rows for {not_kept} records that were not kept")
 
 
-def totals(accounts: Accounts, order: Iterable[str], written: int) -> dict[str, Any]:
+def _check_seam(accounts: Accounts, before: Sequence[str], name: str) -> None:
+    flowing, seen = sum(accounts.step(step)["kept"] for step in before), accounts.step(name)["in"]
+    if seen != flowing:
+        raise AccountsError(f"step {name} saw {seen} records, but {', '.join(before)} let {flowing} pass")
+
+
+def totals(accounts: Accounts, order: Order, written: int) -> dict[str, Any]:
     """What the output's manifest says of the whole job."""
-    steps = [{"step": name, **_plain(accounts.step(name))} for name in order]
+    steps = [{"step": name, **_plain(accounts.step(name))} for name in order.steps]
+    last = order.trunk[-1:] or tuple(branch[-1] for branch in order.branches)
     errors: Counter[str] = Counter()
     for counts in steps:
         errors.update(counts["errors"])
     return {
-        "in": steps[0]["in"],
+        "in": sum(accounts.step(branch[0])["in"] for branch in order.branches),
         "added": sum(counts["added"] for counts in steps),
-        "kept": steps[-1]["kept"],
+        "kept": sum(accounts.step(name)["kept"] for name in last),
         "written": written,
         DROPPED: {counts["step"]: counts[DROPPED] for counts in steps if counts[DROPPED]},
         "duplicates": {counts["step"]: counts["duplicates"] for counts in steps if counts["duplicates"]},

@@ -20,12 +20,13 @@ from .compiled import CorpusStep, MapStep
 from .dedup import compile_dedup
 from .selection import compile_limit, compile_select
 from .stage import OperatorRef
+from .steps.refining import Refine
 from .steps.scoring import Score
 from .steps.text import Extract, Language, Rules, Sample, Url
 
 
 def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep | CorpusStep:
-    """What step `number` of a job becomes. Raises AssetError or ScorerError where a model is missing."""
+    """What step `number` of a job becomes. Raises AssetError or PluginError where a model is missing."""
     name, options, seed = step.name, step.options, job.run.seed
     match step.kind:
         case "extract":
@@ -53,6 +54,8 @@ def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep
             return compile_limit(name, options)
         case "dedup":
             return compile_dedup(name, f"dedup_{number}_", options)
+        case "edit":
+            return _edit(name, options, Path(job.run.directory or "."), allow_code)
         case "score":
             return _score(step, options, Path(job.run.directory or "."), allow_code)
         case "select":
@@ -75,25 +78,40 @@ def _language(name: str, options: verbs.Language) -> OperatorRef:
     )
 
 
+def _plugin(
+    kind: registry.Kind[Any], name: str, arguments: Mapping[str, Any], directory: Path, allow_code: bool
+) -> dict[str, Any]:
+    """The arguments of an operator that runs a plug-in, its fingerprint among them."""
+    plugin = registry.build(kind, name, arguments, directory=directory, allow_code=allow_code)
+    files = [LocalAssets([directory]).describe(asset).sha256 for asset in plugin.assets]
+    return {
+        kind.noun: name,
+        "arguments": dict(arguments),
+        "directory": str(directory),
+        "allow_code": allow_code,
+        "fingerprint": registry.fingerprint(
+            kind, name, arguments, checksums=files, directory=directory, allow_code=allow_code
+        ),
+    }
+
+
+def _edit(name: str, options: verbs.Edit, directory: Path, allow_code: bool) -> MapStep:
+    plugin = _plugin(registry.REFINER, options.refiner, options.arguments, directory, allow_code)
+    operator = OperatorRef.of(Refine, step=name, max_removed=options.max_removed, **plugin)
+    return MapStep(name, operator, frozenset(Refine.columns(operator)), ("text",), edits_text=True)
+
+
 def _score(step: Step, options: verbs.Score, directory: Path, allow_code: bool) -> MapStep:
-    name, arguments = options.scorer, options.arguments
-    scorer = registry.build(name, arguments, directory=directory, allow_code=allow_code)
-    models = [LocalAssets([directory]).describe(asset).sha256 for asset in scorer.assets]
+    plugin = _plugin(registry.SCORER, options.scorer, options.arguments, directory, allow_code)
     operator = OperatorRef.of(
         Score,
         step=step.name,
-        scorer=name,
-        arguments=arguments,
         column=step.column,  # type: ignore[attr-defined]
         on_null=step.on_null,
-        directory=str(directory),
-        allow_code=allow_code,
-        fingerprint=registry.fingerprint(
-            name, arguments, checksums=models, directory=directory, allow_code=allow_code
-        ),
+        **plugin,
     )
-    reads, adds = Score.columns(operator)
-    return MapStep(step.name, operator, frozenset(reads), tuple(adds))
+    reads, types = Score.columns(operator)
+    return MapStep(step.name, operator, frozenset(reads), tuple(types), types=types)
 
 
 def _rules(

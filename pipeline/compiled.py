@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from .driver import Driver
 from .stage import Layer, OperatorRef, Parts
@@ -19,6 +19,7 @@ class MapStep:
     reads: frozenset[str] = frozenset()
     adds: tuple[str, ...] = ()
     edits_text: bool = False
+    types: Mapping[str, str] = field(default_factory=dict)  # of `adds` that go into the output: Arrow's name
 
 
 @dataclass
@@ -28,13 +29,18 @@ class CorpusStep(ABC):
     name: str
     reads: frozenset[str]  # columns of the records, `keys` among them
     keys: MapStep | None = None
-    makes: tuple[str, ...] = ()  # columns that it adds to what survives it, other than `text`
     edits_text: bool = False
+    types: Mapping[str, str] = field(default_factory=dict)  # columns that it makes: Arrow's name of each type
 
     @property
     def adds(self) -> tuple[str, ...]:
         """The columns that the pass before computes for this step alone."""
         return self.keys.adds if self.keys else ()
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """The columns that it adds to what survives it, other than `text`."""
+        return tuple(self.types)
 
     @property
     def stage_name(self) -> str:

@@ -7,31 +7,44 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..schemas.job import Job
 from ..schemas.progress import Listener
-from .sources.files import SourceError, SourceFile, expand, guess_format
+from .planner import Branch
+from .sources.files import SourceError, SourceFile
+from .sources.inputs import files_of, splits_of
 from .sources.reader import count
-from .sources.split import Split, plan_splits
+from .sources.split import Split
 from .stage import OperatorRef, PartRef, Parts
 from .steps.reading import ReadSource
 from .store import publish, unfinished
 
-Slice = tuple[Split, SourceFile]
+
+class Slice(NamedTuple):
+    """A split, the file as it was first seen, and the name of the input that it belongs to."""
+
+    split: Split
+    file: SourceFile
+    input: str
 
 
 class JobRefused(Exception):
     """The job cannot start: its input or the environment is wrong; the message says what to do."""
 
 
-def ingest(job: Job, work: Path, limit: int | None, listener: Listener, run: str) -> Parts:
-    """The parts that the sources are cut into. Raises JobRefused where a frozen file has changed."""
+def ingest(
+    job: Job, branches: Sequence[Branch], work: Path, limit: int | None, listener: Listener, run: str
+) -> list[Parts]:
+    """The parts that the sources of each branch are cut into.
+
+    `limit` records are shared out among the branches. Raises JobRefused where a frozen file has changed.
+    """
     frozen = work / "sources.json"
-    wanted = [source.model_dump(mode="json") for source in job.input]
+    wanted = [source.model_dump(mode="json", exclude={"name", "steps"}) for source in job.input]
     try:
         now: list[dict[str, Any]] = [
-            {"input": spec, "files": [asdict(f) for f in expand(spec["path"])]} for spec in wanted
+            {"input": spec, "files": [asdict(file) for file in files_of(spec)]} for spec in wanted
         ]
     except SourceError as error:
         raise JobRefused(str(error)) from error
@@ -39,39 +52,54 @@ def ingest(job: Job, work: Path, limit: int | None, listener: Listener, run: str
         now = _compare(json.loads(frozen.read_bytes()), now, listener)
     else:
         _freeze(frozen, now, run)
-    splits: list[Slice] = []
-    for entry in now:
+    parts: list[Parts] = []
+    first = 0
+    for number, branch in enumerate(branches):
+        slices = _slices(job, branch, now)
+        if limit is not None:
+            slices = _limited(slices, -(-(limit - number) // len(branches)))
+        groups = enumerate(_grouped(slices, job.run.part), first)
+        parts.append(tuple(_part(index, group, branch) for index, group in groups))
+        first += len(parts[-1])
+    return parts
+
+
+def _slices(job: Job, branch: Branch, sources: Sequence[dict[str, Any]]) -> list[Slice]:
+    slices: list[Slice] = []
+    for number in branch.inputs:
+        entry = sources[number]
         for file in (SourceFile(**values) for values in entry["files"]):
-            format_ = entry["input"]["format"] or guess_format(file.path)
-            planned = plan_splits(file, format_, entry["input"]["columns"], job.run.part)
-            splits.extend((split, file) for split in planned)
-    if limit is not None:
-        splits = _limited(splits, limit)
-    pages = any(step.kind == "extract" for step in job.steps)
-    return tuple(_part(number, group, pages) for number, group in enumerate(_grouped(splits, job.run.part)))
+            try:
+                planned = splits_of(file, entry["input"], job.run.part)
+            except SourceError as error:
+                raise JobRefused(str(error)) from error
+            slices.extend(Slice(split, file, job.input[number].name) for split in planned)
+    return slices
 
 
-def _grouped(splits: Sequence[Slice], size: int) -> Iterator[list[Slice]]:
+def _grouped(slices: Sequence[Slice], size: int) -> Iterator[list[Slice]]:
     """Neighbours together, as long as they are small: each part costs every stage a task."""
     group: list[Slice] = []
-    for slice_ in splits:
-        if group and sum(split.size for split, _ in group) + slice_[0].size > size:
+    held = 0
+    for slice_ in slices:
+        if group and held + slice_.split.size > size:
             yield group
-            group = []
+            group, held = [], 0
         group.append(slice_)
+        held += slice_.split.size
     if group:
         yield group
 
 
-def _part(number: int, group: Sequence[Slice], pages: bool) -> PartRef:
-    described = [{"split": asdict(split), "file": asdict(file)} for split, file in group]
+def _part(number: int, group: Sequence[Slice], branch: Branch) -> PartRef:
+    described = [{"split": asdict(one.split), "file": asdict(one.file), "input": one.input} for one in group]
     more = f" and {len(group) - 1} more" if len(group) > 1 else ""
     return PartRef(
         number,
-        reader=OperatorRef.of(ReadSource, slices=described, pages=pages),
-        label=_label(group[0][0]) + more,
-        bytes=sum(split.size for split, _ in group),
-        identity=json.dumps([described, pages], sort_keys=True),
+        reader=OperatorRef.of(ReadSource, slices=described, pages=branch.pages, step=branch.reading),
+        label=_label(group[0].split) + more,
+        bytes=sum(one.split.size for one in group),
+        identity=json.dumps([described, branch.pages, branch.reading], sort_keys=True),
     )
 
 
@@ -110,12 +138,12 @@ def _compare(
     return frozen
 
 
-def _limited(splits: Sequence[Slice], limit: int) -> list[Slice]:
+def _limited(slices: Sequence[Slice], limit: int) -> list[Slice]:
     """The first splits, the last of them cut, that give `limit` records."""
     taken: list[Slice] = []
-    for split, file in splits:
+    for one in slices:
         if limit <= 0:
             break
-        taken.append((replace(split, limit=limit), file))
-        limit -= count(split, limit)
+        taken.append(one._replace(split=replace(one.split, limit=limit)))
+        limit -= count(one.split, limit)
     return taken

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..filters.text.signals import SIGNALS
 from ..schemas.job import Job
 from ..schemas.records import TEXT
+from ..schemas.steps import Step
+from .accounts import INPUT
 from .compilation import compile_step
 from .compiled import CorpusStep, MapStep
 from .operator import resolve
 from .stage import OperatorRef
 from .steps.text import Signals
 
-BASE = ("id", "url", "source", "date", "meta", "text")
+BASE = ("id", "url", "source", "date", "meta", "text", "input")
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Phase:
     reads: tuple[str, ...] = ()  # columns that the pass reads of what earlier phases left
     keeps: tuple[str, ...] = ()  # columns that later phases or the output read
     signal_streams: tuple[str, ...] = ()
+    reads_source: bool = False
 
     @property
     def edits_text(self) -> bool:
@@ -42,53 +45,137 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """Inputs that pass the same steps before those of the job, in phases of which the first reads."""
+
+    name: str  # of its only input; "" where it is all inputs
+    inputs: tuple[int, ...]
+    phases: tuple[Phase, ...]
+    steps: tuple[str, ...]
+    pages: bool  # whether a step takes text out of payloads
+    missing: Mapping[str, str]  # columns of the output that other branches make: Arrow's name of the type
+
+    @property
+    def reading(self) -> str:
+        """The step that stands for reading in the accounts."""
+        return f"{INPUT}:{self.name}" if self.name else INPUT
+
+
+@dataclass(frozen=True)
 class Plan:
     """The phases of a job, the order of its steps, and the columns of its output."""
 
-    phases: tuple[Phase, ...]
-    steps: tuple[str, ...]
+    branches: tuple[Branch, ...]
+    phases: tuple[Phase, ...]  # over the records of all branches
+    steps: tuple[str, ...]  # of `phases`
     output: tuple[str, ...]
     scores: tuple[str, ...]
 
     @property
+    def all_phases(self) -> tuple[Phase, ...]:
+        return (*(phase for branch in self.branches for phase in branch.phases), *self.phases)
+
+    @property
     def kernels(self) -> tuple[str, ...]:
         """The modules that the operators of the job compile or load."""
-        classes: list[Any] = [resolve(ref) for phase in self.phases for ref in phase.operators]
+        classes: list[Any] = [resolve(ref) for phase in self.all_phases for ref in phase.operators]
         named = (name for operator in classes for name in operator.kernels)
         return tuple(dict.fromkeys(named))
 
 
 def plan(job: Job, allow_code: bool = False) -> Plan:
     """The phases of a job that `check` has accepted."""
+    made = _Made()
+    if not any(source.steps for source in job.input):
+        phases, trunk = _phases(job.steps, job, allow_code, made), []
+        branches = [("", tuple(range(len(job.input))), phases, job.steps)]
+    else:
+        branches = [
+            (source.name, (number,), _phases(source.steps, job, allow_code, made), source.steps)
+            for number, source in enumerate(job.input)
+        ]
+        trunk = _phases(job.steps, job, allow_code, made) if job.steps else []
+    everything = [*(phase for _, _, phases, _ in branches for phase in phases), *trunk]
+    known = {*BASE, *(name for phase in everything for name in _adds(phase))}
+    scores = tuple(dict.fromkeys(made.scores))
+    output = tuple(f.name for f in TEXT if f.name in known) + scores
+    _lay_out(trunk, [], output)
+    for _, _, phases, _ in branches:
+        phases[0].reads_source = True
+        _lay_out(phases, trunk, output)
+    return Plan(
+        tuple(
+            Branch(
+                name,
+                inputs,
+                tuple(phases),
+                tuple(step.name for step in steps),
+                any(step.kind == "extract" for step in steps),
+                _missing(output, [*phases, *trunk], made.types) if len(branches) > 1 else {},
+            )
+            for name, inputs, phases, steps in branches
+        ),
+        tuple(trunk),
+        tuple(step.name for step in job.steps) if trunk else (),
+        output,
+        scores,
+    )
+
+
+@dataclass
+class _Made:
+    """What the steps compiled so far add to the output."""
+
+    scores: list[str] = field(default_factory=list)
+    types: dict[str, str] = field(default_factory=dict)
+    number: int = 0
+
+
+def _phases(steps: Sequence[Step], job: Job, allow_code: bool, made: _Made) -> list[Phase]:
+    """The steps in passes: a pass ends where a step needs the whole corpus."""
     phases = [Phase()]
-    scores: list[str] = []
-    for number, step in enumerate(job.steps):
-        compiled = compile_step(step, number, job, allow_code)
+    for step in steps:
+        compiled = compile_step(step, made.number, job, allow_code)
+        made.number += 1
+        made.types |= compiled.types
+        made.scores.extend(compiled.types)
+        corpus = phases[-1].corpus
         if isinstance(compiled, CorpusStep):
+            if corpus and corpus[-1].edits_text:
+                phases.append(Phase())  # its keys are of the text as it is then
             phases[-1].corpus.append(compiled)
             continue
-        if phases[-1].corpus:
+        if corpus:
             phases.append(Phase())
         phases[-1].maps.append(compiled)
-        if step.kind == "score":
-            scores.extend(compiled.adds)
-    made = {*BASE, *(name for phase in phases for step in phase.maps for name in step.adds)}
-    output = tuple(f.name for f in TEXT if f.name in made) + tuple(dict.fromkeys(scores))
-    _lay_out(phases, output)
-    return Plan(tuple(phases), tuple(step.name for step in job.steps), output, tuple(dict.fromkeys(scores)))
+    return phases
 
 
-def _lay_out(phases: list[Phase], output: tuple[str, ...]) -> None:
-    """Places signals where they are first needed, and finds what each pass reads and has to keep."""
+def _adds(phase: Phase) -> set[str]:
+    made = {name for step in phase.maps for name in step.adds}
+    return made | {name for corpus in phase.corpus for name in corpus.makes}
+
+
+def _missing(output: Sequence[str], phases: Sequence[Phase], types: Mapping[str, str]) -> dict[str, str]:
+    known = {*BASE, *(name for phase in phases for name in _adds(phase))}
+    kinds = {f.name: str(f.type) for f in TEXT} | dict(types)
+    return {name: kinds[name] for name in output if name not in known}
+
+
+def _lay_out(phases: list[Phase], behind: Sequence[Phase], output: tuple[str, ...]) -> None:
+    """Places signals where they are first needed, and finds what each pass reads and has to keep.
+
+    `behind`: the phases, laid out before, that go on with what these leave.
+    """
     known: set[str] = set()  # signals of the text as it is
-    for number, phase in enumerate(phases):
-        made = set(BASE) if number == 0 else set()
+    for phase in phases:
+        made = set(BASE) if phase.reads_source else set()
         known = _lay_out_phase(phase, known, made)
     for number, phase in enumerate(phases):
         later = set(output) | {name for corpus in phase.corpus for name in corpus.reads}
-        for other in phases[number + 1 :]:
+        for other in (*phases[number + 1 :], *behind):
             later |= set(other.reads) | {name for corpus in other.corpus for name in corpus.reads}
-        made = set(BASE) if number == 0 else set()
+        made = set(BASE) if phase.reads_source else set()
         made |= {name for step in phase.maps for name in step.adds}
         made |= {name for corpus in phase.corpus for name in corpus.adds}
         phase.keeps = tuple(sorted(made & later))
@@ -110,7 +197,7 @@ def _lay_out_phase(phase: Phase, known: set[str], made: set[str]) -> set[str]:
     if wanted := _missing_signals([], at_end, known):
         known |= _add_signals(phase, wanted, needed)
     phase.reads = tuple(sorted(needed))
-    return known
+    return set() if any(corpus.edits_text for corpus in phase.corpus) else known
 
 
 def _missing_signals(steps: list[MapStep], more: frozenset[str], known: set[str]) -> list[str]:
@@ -140,24 +227,11 @@ def describe(job: Job, allow_code: bool = False) -> list[dict[str, Any]]:
 
 
 def _described(planned: Plan) -> Iterator[dict[str, Any]]:
-    for number, phase in enumerate(planned.phases):
-        yield {
-            "stage": phase.name,
-            "kind": "map",
-            "steps": [step.name for step in phase.maps],
-            "operators": [ref.name.rpartition(":")[2] for ref in phase.operators],
-            "reads": list(phase.reads) if number else ["the source"],
-            "keeps": list(phase.keeps),
-        }
-        for corpus in phase.corpus:
-            yield {
-                "stage": corpus.name,
-                "kind": corpus.kind,
-                "steps": [corpus.name],
-                "operators": [],
-                "reads": sorted(corpus.reads),
-                "keeps": [],
-            }
+    for branch in planned.branches:
+        for phase in branch.phases:
+            yield from _described_phase(phase, branch.name)
+    for phase in planned.phases:
+        yield from _described_phase(phase, "")
     yield {
         "stage": "export",
         "kind": "map",
@@ -166,3 +240,26 @@ def _described(planned: Plan) -> Iterator[dict[str, Any]]:
         "reads": list(planned.output),
         "keeps": [],
     }
+
+
+def _described_phase(phase: Phase, branch: str) -> Iterator[dict[str, Any]]:
+    of_input = {"input": branch} if branch else {}
+    yield {
+        "stage": phase.name,
+        **of_input,
+        "kind": "map",
+        "steps": [step.name for step in phase.maps],
+        "operators": [ref.name.rpartition(":")[2] for ref in phase.operators],
+        "reads": ["the source"] if phase.reads_source else list(phase.reads),
+        "keeps": list(phase.keeps),
+    }
+    for corpus in phase.corpus:
+        yield {
+            "stage": corpus.name,
+            **of_input,
+            "kind": corpus.kind,
+            "steps": [corpus.name],
+            "operators": [],
+            "reads": sorted(corpus.reads),
+            "keeps": list(corpus.makes),
+        }

@@ -10,13 +10,13 @@ from typing import Any
 
 from ..schemas.job import Job
 from ..schemas.progress import Listener, Silent
-from .accounts import INPUT, balance, totals
+from .accounts import Order, balance, totals
 from .compiled import add_layer
 from .driver import Driver, layer_of, partitions_for
 from .engines.local import LocalEngine
 from .export import OutputDirectory, Shard, export, write_ledger
 from .ingest import JobRefused, ingest
-from .planner import Phase, Plan, plan
+from .planner import Branch, Phase, Plan, plan
 from .stage import Committed, Input, OperatorRef, PartRef, Parts
 from .steps.reading import CountRepeated, Keep, source_layers, stream_part
 from .store import RunLock
@@ -69,7 +69,7 @@ def run_job(
             )
         lock.sweep(work)
         lock.sweep(output)
-        parts = ingest(job, work, limit, listener, lock.run)
+        parts = ingest(job, planned.branches, work, limit, listener, lock.run)
         driver = Driver(work, engine, lock, listener, job.run.max_failed_parts)
         result = _Run(job, planned, driver).run(parts)
         shards = OutputDirectory(output, lock.run).publish(job, *result)
@@ -87,16 +87,19 @@ class _Run:
         self._ids: list[PartRef] = []
         self._containers: list[str] = []
 
-    def run(self, parts: Parts) -> tuple[list[Committed], list[Committed], list[str], dict[str, Any]]:
-        """Shards, ledger parts, container streams and totals."""
-        for number, phase in enumerate(self._plan.phases):
-            parts = self._map(phase, parts, first=number == 0)
-            for step in phase.corpus:
-                parts = step.run(self._driver, parts)
+    def run(
+        self, sources: Sequence[Parts]
+    ) -> tuple[list[Committed], list[Committed], list[str], dict[str, Any]]:
+        """Shards, ledger parts, container streams and totals, from the parts of each branch."""
+        parts: Parts = ()
+        for branch, its in zip(self._plan.branches, sources, strict=True):
+            parts += self._walk(branch.phases, its, branch)
+        parts = self._walk(self._plan.phases, parts)
         self._count_ids()
         shards = export(self._driver, self._job, self._plan, parts)
         ledgers = write_ledger(self._driver, [part.index for part in parts], self._job.run.ledger)
-        order = [INPUT, *self._plan.steps]
+        branches = tuple((branch.reading, *branch.steps) for branch in self._plan.branches)
+        order = Order(branches, self._plan.steps)
         balance(self._driver.accounts, order, self._driver.ledger_rows)
         written = sum(committed.streams["shard"].rows for committed in shards)
         summary = totals(self._driver.accounts, order, written)
@@ -104,13 +107,22 @@ class _Run:
             summary["failed_parts"] = {str(part): why for part, why in sorted(self._driver.failed.items())}
         return shards, ledgers, self._containers, summary
 
-    def _map(self, phase: Phase, parts: Parts, first: bool) -> Parts:
+    def _walk(self, phases: Sequence[Phase], parts: Parts, branch: Branch | None = None) -> Parts:
+        for phase in phases:
+            parts = self._map(phase, parts, branch)
+            for step in phase.corpus:
+                parts = step.run(self._driver, parts)
+        return parts
+
+    def _map(self, phase: Phase, parts: Parts, branch: Branch | None) -> Parts:
+        first = phase.reads_source
         stream, columns = ("records", phase.keeps) if first else ("alive", phase.keeps)
         sources = source_layers(parts) if first and not phase.edits_text else None
         if sources is not None:
             columns = tuple(name for name in columns if name != "text")
         measured = self._plan.output if first else ()
-        keep = OperatorRef.of(Keep, stream=stream, columns=columns, measured=measured)
+        missing = branch.missing if branch is not None and first else {}
+        keep = OperatorRef.of(Keep, stream=stream, columns=columns, measured=measured, missing=dict(missing))
         operators = (*phase.operators, keep)
         commits = self._driver.run(
             phase.name,
@@ -119,8 +131,10 @@ class _Run:
         )
         if first:
             parts = tuple(part for part in parts if part.index not in self._driver.failed)
-            self._ids = [stream_part(c.task, c.streams["ids"]) for c in commits]
-            self._containers = [c.streams["containers"].path for c in commits if c.streams["containers"].rows]
+            self._ids += [stream_part(c.task, c.streams["ids"]) for c in commits]
+            self._containers += [
+                c.streams["containers"].path for c in commits if c.streams["containers"].rows
+            ]
             parts = tuple(
                 replace(
                     part,

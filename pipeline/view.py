@@ -35,21 +35,22 @@ def resolve(layers: Sequence[Layer], columns: Sequence[str] | None) -> dict[str,
 def read_part(part: PartRef, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     """The rows that every required layer holds, in order of position: `position` and the columns asked for.
 
-    Yields at least one batch. One layer is streamed: the source if a column is read from there, else the
-    first. What is read from others is held in memory, so text belongs into that one. Columns of optional
-    layers are null where these have no row.
+    Yields at least one batch. One layer is streamed: the source if a column is read from there, else the one
+    that has the text, else the first. What is read from others is held in memory. Columns of optional layers
+    are null where these have no row.
     """
     wanted = resolve(part.layers, columns)
     low, high = part_range(part.index)
     sources = [layer for layer in part.layers if layer.reader and layer in wanted.values()]
     files = [layer for layer in part.layers if not layer.reader]
-    base, others = (sources[0], files) if sources else (files[0], files[1:])
+    text = wanted.get("text")
+    base = sources[0] if sources else text if text and not text.optional else files[0]
     alive: np.ndarray | None = None
     tables: dict[str, pa.Table] = {}
-    last = next((layer for layer in reversed(others) if not layer.optional), None)
-    for layer in others:
+    last = next((layer for layer in reversed(files) if not layer.optional), None)
+    for layer in files:
         names = [name for name, source in wanted.items() if source is layer]
-        if not names and layer is not last:
+        if layer is base or (not names and layer is not last):
             continue  # later layers hold subsets of earlier ones
         tables[layer.path] = _read_range(layer, names, low, high)
         if layer is last:

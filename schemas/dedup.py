@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
-from .quantities import PositiveInt, shown
+from .quantities import PositiveInt, Size, shown
 from .verbs import ColumnName, Model, WordKind
 
 
@@ -48,7 +48,31 @@ KeepRule = Annotated[
 ]
 
 
-class Exact(Model):
+def _as_paths(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class _Clustered(Model):
+    """What the methods that find clusters of records have in common."""
+
+    against: Annotated[
+        list[Annotated[str, Field(min_length=1)]],
+        BeforeValidator(_as_paths, json_schema_input_type=str | list[str]),
+    ] = Field(
+        default=[],
+        description="Outputs of earlier runs that saved their keys: what they kept wins over all new records.",
+    )
+    save_keys: bool = Field(
+        default=False, description="Leave the keys of what survives in the output, for `against` of later runs."
+    )
+    cluster_memory: Size = Field(
+        default=500_000_000,
+        description="Memory in which clusters are found by one process; where more is needed, they are found "
+        "by exchanges. The clusters are the same.",
+    )
+
+
+class Exact(_Clustered):
     """Records whose column is equal, after normalisation."""
 
     on: ColumnName = Field(default="text", description="The column that is compared: text or url.")
@@ -59,8 +83,13 @@ class Exact(Model):
     )
     keep: KeepRule = Field(default=Keep(order="longest"), description="Which copy survives.")
 
+    @property
+    def columns_read(self) -> tuple[tuple[str, str], ...]:
+        """Keys whose values are columns, and these columns."""
+        return (("on", self.on), *((("keep", self.keep.column),) if self.keep.column else ()))
 
-class MinHash(Model):
+
+class MinHash(_Clustered):
     """Near copies: MinHash signatures, banded (Leskovec et al., Mining of Massive Datasets, section 3.4).
 
     Either `bands` and `rows`, or `threshold`, from which the bands are chosen for `num_perm` permutations.
@@ -83,11 +112,18 @@ class MinHash(Model):
         default="thresher", description="Shingle hash; datasketch: equal to signatures that datasketch made."
     )
     lowercase: bool = Field(default=False, description="Ignore case.")
+    verify: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="Least Jaccard similarity of the shingles themselves, which is then computed for records "
+        "that share a band; records below it are not joined.",
+    )
     on: ColumnName = Field(default="text", description="The text column that is compared.")
     keep: KeepRule = Field(default=Keep(order="longest"), description="Which record of a cluster survives.")
 
     @classmethod
     def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        if value.get("verify") is not None and value.get("against"):
+            yield "verify", "an earlier run leaves no texts to verify with; remove verify, or against"
         given = _given(value, "bands", "rows", "threshold", "num_perm")
         if "threshold" in given and len(given & {"bands", "rows"}) > 0:
             named = " and ".join(key for key in ("bands", "rows") if key in given)
@@ -107,9 +143,54 @@ class MinHash(Model):
             return {**value, "bands": 14, "rows": 8}
         return {**value, "num_perm": 112} if given == {"threshold"} else value
 
+    @property
+    def columns_read(self) -> tuple[tuple[str, str], ...]:
+        """Keys whose values are columns, and these columns."""
+        return (("on", self.on), *((("keep", self.keep.column),) if self.keep.column else ()))
+
 
 def _given(value: dict[Any, Any], *keys: str) -> set[str]:
     return {key for key in keys if value.get(key) is not None}
+
+
+class Lines(Model):
+    """Lines that occur more than once in the corpus are taken out of the texts, as CCNet does.
+
+    Wenzek et al. 2020, arXiv:1911.00359, section 3.1. Lines are compared in lower case, without white space
+    at their ends, with every digit as 0, and without control characters and typographic punctuation.
+    """
+
+    keep: Literal["first", "none"] = Field(
+        default="first",
+        description="Which copy stays: the first of the corpus, or none, as CCNet has it, of what occurs in "
+        "more than one record. Within a record the first stays.",
+    )
+    within: ColumnName | None = Field(
+        default=None, description="A column: compare only within each of its groups, such as lang."
+    )
+    min_length: Annotated[int, Field(ge=0)] = Field(
+        default=1,
+        description="Fewest bytes, once normalised, of what is compared: shorter ones stay. 0: blank lines "
+        "are compared too, as CCNet does.",
+    )
+    min_chars: Annotated[int, Field(ge=0)] = Field(
+        default=1,
+        description="Fewest characters of what is left; records below it are dropped. CCNet asks for 300, "
+        "but before this step.",
+    )
+
+    @property
+    def columns_read(self) -> tuple[tuple[str, str], ...]:
+        """Keys whose values are columns, and these columns."""
+        return (("within", self.within),) if self.within else ()
+
+
+class Paragraphs(Lines):
+    """The same for paragraphs, which blank lines separate."""
+
+
+Method = Literal["exact", "minhash", "lines", "paragraphs"]
+METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
 
 class Dedup(Model):
@@ -119,21 +200,25 @@ class Dedup(Model):
 
     exact: Exact | None = Field(default=None, description="Equal text or address.")
     minhash: MinHash | None = Field(default=None, description="Near copies.")
+    lines: Lines | None = Field(default=None, description="Lines that other texts have too.")
+    paragraphs: Paragraphs | None = Field(default=None, description="Paragraphs that other texts have too.")
 
     @classmethod
     def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
-        given = _given(value, "exact", "minhash")
-        if len(given) == 2:
-            yield "", "exact and minhash are both given; make the second one a second step"
-        elif not given and set(value) <= {"exact", "minhash"}:
-            yield "", "how? write exact or minhash, with {} where no option differs"
+        given = [name for name in METHODS if name in _given(value, *METHODS)]
+        if len(given) > 1:
+            yield "", f"{' and '.join(given)} are both given; make each a step of its own"
+        elif not given and set(value) <= set(METHODS):
+            yield "", "how? write exact, minhash, lines or paragraphs, with {} where no option differs"
 
     @property
-    def method(self) -> Literal["exact", "minhash"]:
-        return "exact" if self.exact is not None else "minhash"
+    def method(self) -> Method:
+        for name in METHODS:
+            if getattr(self, name) is not None:
+                return name
+        raise AssertionError("one method is given")
 
     @property
-    def options(self) -> Exact | MinHash:
-        options = self.exact or self.minhash
-        assert options is not None
+    def options(self) -> Exact | MinHash | Lines:
+        options: Exact | MinHash | Lines = getattr(self, self.method)
         return options

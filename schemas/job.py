@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from .quantities import PositiveInt, Size
-from .steps import NAME_PATTERN, AnyStep, Step
+from .steps import NAME_PATTERN, AnyStep
 from .verbs import Model
 
-Format = Literal["warc", "wet", "jsonl", "parquet"]
+Format = Literal["warc", "wet", "arc", "jsonl", "parquet", "csv", "tsv", "html", "text"]
 OutputFormat = Literal["parquet", "jsonl", "webdataset"]
 Compression = Literal["none", "gzip", "zstd", "snappy"]
 
@@ -30,13 +30,19 @@ def available_cpus() -> int:
 
 
 class Input(Model):
-    """Files of one format."""
+    """Files of one format, with the steps that only their records pass, before those of the job."""
 
+    name: Annotated[str, Field(pattern=NAME_PATTERN)] = Field(
+        default="", description="What the column `input` says of its records; numbered where left out."
+    )
     path: str = Field(min_length=1, description="Local path or URL; globs are allowed.")
     format: Format | None = Field(default=None, description="Guessed from the name where left out.")
     columns: dict[Literal["id", "url", "text", "html", "date"], str] = Field(
         default={},
         description="Our column: the input's column; html holds pages to extract text from.",
+    )
+    steps: list[AnyStep] = Field(
+        default=[], description="Steps of this input's records alone, before the job's."
     )
 
 
@@ -121,18 +127,32 @@ class Job(Model):
 
     @classmethod
     def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
-        steps = value.get("steps")
-        names = (
-            [step.get("name") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
-        )
-        for name in sorted({name for name in names if isinstance(name, str) and names.count(name) > 1}):
-            yield "steps", f'two steps have the name "{name}"; names are unique'
+        inputs = _as_list(value.get("input"))
+        sources = [item for item in inputs if isinstance(item, dict)] if isinstance(inputs, list) else []
+        for key, owners in (("steps", [value, *sources]), ("input", [{"input": sources}])):
+            items = [item for owner in owners if isinstance(owner.get(key), list) for item in owner[key]]
+            names = [item.get("name") for item in items if isinstance(item, dict)]
+            for name in sorted({name for name in names if isinstance(name, str) and names.count(name) > 1}):
+                what = "steps" if key == "steps" else "inputs"
+                yield key, f'two {what} have the name "{name}"; names are unique'
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        steps = name_steps(self.steps)
+        inputs = name_inputs(self.input)
+        taken = {
+            step.name
+            for steps in (self.steps, *(source.steps for source in inputs))
+            for step in steps
+            if step.name
+        }
+        inputs = [
+            source.model_copy(update={"steps": name_steps(source.steps, taken, f"{source.name}.")})
+            for source in inputs
+        ]
+        steps = name_steps(self.steps, taken)
         work = self.run.work or f"{self.output.path.rstrip('/')}/.work"
         # The model is frozen for everyone else; what a job leaves out is filled in once, here.
+        self.__dict__["input"] = inputs
         self.__dict__["steps"] = steps
         self.__dict__["run"] = self.run.model_copy(update={"work": work})
         return self
@@ -142,20 +162,31 @@ class Job(Model):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-def name_steps(steps: list[Any]) -> list[Any]:
-    """The steps, each with a unique name: its own, or verb and main argument with a running number."""
-    taken, named = {step.name for step in steps if step.name}, []
-    for step in steps:
-        named.append(step if step.name else step.model_copy(update={"name": _unused(step, taken)}))
-        taken.add(named[-1].name)
+def name_inputs(inputs: list[Input]) -> list[Input]:
+    """The inputs, each with a unique name: its own, or `input` with its number where there are several."""
+    taken, named = {source.name for source in inputs if source.name}, []
+    for number, source in enumerate(inputs, 1):
+        name = source.name or _unused("input" if len(inputs) == 1 else f"input_{number}", taken)
+        named.append(source.model_copy(update={"name": name}))
+        taken.add(name)
     return named
 
 
-def _unused(step: Step, taken: set[str]) -> str:
-    name, number = step.default_name, 1
+def name_steps(steps: list[Any], taken: set[str], prefix: str = "") -> list[Any]:
+    """The steps, each with a name that none has yet: its own, or verb and main argument with a number."""
+    named = []
+    for step in steps:
+        name = step.name or _unused(prefix + step.default_name, taken)
+        named.append(step.model_copy(update={"name": name}))
+        taken.add(name)
+    return named
+
+
+def _unused(wanted: str, taken: set[str]) -> str:
+    name, number = wanted, 1
     while name in taken:
         number += 1
-        name = f"{step.default_name}_{number}"
+        name = f"{wanted}_{number}"
     return name
 
 

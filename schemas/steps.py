@@ -9,9 +9,12 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from .dedup import Dedup
+from .dedup import Method as DedupMethod
 from .quantities import Count, Fraction
+from .selection import Bucket, Mix, Select
 from .verbs import (
     ColumnName,
+    Edit,
     Extract,
     Extractor,
     Filter,
@@ -20,12 +23,12 @@ from .verbs import (
     OnNull,
     Resources,
     Score,
-    Select,
     Url,
 )
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,79}$"
 RESERVED: Final = ("as", "name", "on", "resources", "on_null")
+NULL_VERBS: Final = ("filter", "rule", "score", "select", "bucket")
 
 
 def _short(key: str, shape: Any) -> BeforeValidator:
@@ -73,9 +76,9 @@ class Step(Model):
 
     @classmethod
     def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
-        if value.get("as") is not None and cls.verb != "score":
-            yield "as", f'"as" names the column that a score step makes; {cls.verb} makes none'
-        if value.get("on_null", "drop") != "drop" and cls.verb not in ("filter", "rule", "score", "select"):
+        if value.get("as") is not None and cls.verb not in ("score", "bucket"):
+            yield "as", f'"as" names the column that a score or bucket step makes; {cls.verb} makes none'
+        if value.get("on_null", "drop") != "drop" and cls.verb not in NULL_VERBS:
             yield "on_null", f'"on_null" has no meaning for {cls.verb}'
 
 
@@ -151,11 +154,24 @@ class LimitStep(Step):
     limit: Count = Field(description="How many records.")
 
 
+class EditStep(Step):
+    """Change the text: lines out, personal data replaced."""
+
+    verb = "edit"
+    edit: Annotated[Edit, _short("", str | Edit)] = Field(
+        description="A refiner, as in c4_lines or {pii: {kinds: [email, ip]}}."
+    )
+
+    @property
+    def default_name(self) -> str:
+        return f"edit:{_word(self.edit.refiner.rpartition(':')[2])}"
+
+
 class DedupStep(Step):
-    """Keep one record of each cluster of duplicates."""
+    """Keep one record of each cluster of duplicates, or one copy of each line."""
 
     verb = "dedup"
-    dedup: Annotated[Dedup, _short("", Literal["exact", "minhash"] | Dedup)] = Field(
+    dedup: Annotated[Dedup, _short("", DedupMethod | Dedup)] = Field(
         description="How duplicates are found, as in minhash or {exact: {on: url}}."
     )
 
@@ -188,7 +204,34 @@ class SelectStep(Step):
 
     @property
     def default_name(self) -> str:
-        return f"select:{self.select.by}"
+        return f"select:{self.select.by or 'random'}"
+
+
+class BucketStep(Step):
+    """Name ranges between percentiles of a column, and keep some."""
+
+    verb = "bucket"
+    bucket: Bucket = Field(description="Which column is cut where, as in {by: perplexity, within: lang}.")
+
+    @property
+    def default_name(self) -> str:
+        return f"bucket:{self.bucket.by}"
+
+    @property
+    def column(self) -> str:
+        """The column that the bucket's name is written to."""
+        return self.as_ or "bucket"
+
+
+class MixStep(Step):
+    """Join groups by weights or caps."""
+
+    verb = "mix"
+    mix: Mix = Field(description="How much each input gives, as in {weights: {crawl: 7, wiki: 3}}.")
+
+    @property
+    def default_name(self) -> str:
+        return f"mix:{self.mix.within}"
 
 
 _OPERATORS: Final = (
@@ -226,9 +269,12 @@ STEPS: Final[dict[str, type[Step]]] = {
         RuleStep,
         SampleStep,
         LimitStep,
+        EditStep,
         DedupStep,
         ScoreStep,
         SelectStep,
+        BucketStep,
+        MixStep,
     )
 }
 
@@ -249,8 +295,11 @@ AnyStep = Annotated[
     | Annotated[RuleStep, Tag("rule")]
     | Annotated[SampleStep, Tag("sample")]
     | Annotated[LimitStep, Tag("limit")]
+    | Annotated[EditStep, Tag("edit")]
     | Annotated[DedupStep, Tag("dedup")]
     | Annotated[ScoreStep, Tag("score")]
-    | Annotated[SelectStep, Tag("select")],
+    | Annotated[SelectStep, Tag("select")]
+    | Annotated[BucketStep, Tag("bucket")]
+    | Annotated[MixStep, Tag("mix")],
     Discriminator(verb_of),
 ]

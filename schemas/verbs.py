@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ErrorType
 
-from .quantities import Count, Fraction, PositiveInt, Size
+from .quantities import PositiveInt, Size, parse_fraction
 
 COLUMN_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,79}$"
 
@@ -25,7 +25,7 @@ LANGUAGE_PATTERN: Final = r"^[a-z]{2,3}(_[A-Z][a-z]{3})?$"
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
 WordKind = Literal["whitespace", "unicode"]
-Extractor = Literal["resiliparse", "resiliparse_plain", "trafilatura"]
+Extractor = Literal["resiliparse", "resiliparse_plain", "trafilatura", "hybrid"]
 OnNull = Literal["drop", "keep", "fail"]
 # What an argument of a rule set or a scorer may be: anything that JSON can write.
 Plain = Any
@@ -106,7 +106,8 @@ class Extract(Model):
         default="resiliparse",
         alias="with",
         description="resiliparse: main content, fast. resiliparse_plain: all text of the page. "
-        "trafilatura: main content, fewer boilerplate blocks, about ten times slower.",
+        "trafilatura: main content, fewer boilerplate blocks, about ten times slower. "
+        "hybrid: trafilatura's rules compiled, and trafilatura itself where they leave doubt.",
     )
 
 
@@ -166,6 +167,33 @@ class Filter(RootModel[dict[str, dict[str, Plain]]]):
         return kind if kind in ("whitespace", "unicode") else None
 
 
+class Edit(RootModel[dict[str, dict[str, Plain]]]):
+    """A refiner, with its arguments: thresher's own, an installed plug-in's name, or `module:Class`."""
+
+    model_config = ConfigDict(frozen=True)
+    root: Annotated[dict[str, dict[str, Plain]], Field(min_length=1, max_length=1)]
+
+    @property
+    def refiner(self) -> str:
+        return next(iter(self.root))
+
+    @property
+    def arguments(self) -> dict[str, Plain]:
+        """The refiner's own arguments, without `max_removed`."""
+        return {name: value for name, value in self.root[self.refiner].items() if name != "max_removed"}
+
+    @property
+    def max_removed(self) -> float | None:
+        """The largest share of a record's words that an edit may take away before the record is dropped."""
+        given = self.root[self.refiner].get("max_removed")
+        return None if given is None else parse_fraction(given)
+
+    @model_validator(mode="after")
+    def _has_a_share(self) -> Self:
+        _ = self.max_removed
+        return self
+
+
 class FastText(Model):
     """Probability of one label under a fastText classifier."""
 
@@ -198,30 +226,3 @@ class Score(Model):
     def arguments(self) -> dict[str, Plain]:
         """The scorer's arguments, plain values."""
         return self.fasttext.model_dump() if self.fasttext else dict(self.__pydantic_extra__[self.scorer])
-
-
-class Select(Model):
-    """A choice over the whole corpus: the best share, the best until a budget is full, or a bar."""
-
-    by: ColumnName = Field(description="The score or signal that ranks the records, highest first.")
-    top: Fraction | None = Field(default=None, description="Share that is kept, as in 10% or 0.1.")
-    budget: Count | None = Field(default=None, description="How much is kept, in `unit`, as in 5e9.")
-    min: float | None = Field(default=None, description="Smallest value that is kept.")
-    within: ColumnName | None = Field(
-        default=None, description="A column: choose in each of its groups separately."
-    )
-    unit: Literal["records", "characters", "bytes"] = Field(
-        default="records", description="What top and budget count."
-    )
-
-    @classmethod
-    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
-        given = [key for key in ("top", "budget", "min") if value.get(key) is not None]
-        if len(given) > 1:
-            yield given[1], f"{' and '.join(given)} are both given; keep one of top, budget and min"
-        elif not given:
-            yield "", "how much? give one of top, budget and min"
-        elif given == ["min"] and value.get("within") is not None:
-            yield "within", "within goes with top or budget; min is the same bar for every group"
-        elif given == ["min"] and value.get("unit", "records") != "records":
-            yield "unit", "unit goes with top or budget; min counts nothing"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,15 @@ from ..view import ROW_BITS
 
 
 class ReadSource(Reader, LayerReader):
-    """Reads the splits of one part; unreadable records become errors of the step `input`.
+    """Reads the splits of one part; unreadable records become errors of the step `step`.
 
     With `pages`, records may be payloads that a later step extracts; without, such records are errors.
     """
 
-    def __init__(self, slices: Sequence[dict[str, Any]], pages: bool) -> None:
+    def __init__(self, slices: Sequence[dict[str, Any]], pages: bool, step: str = INPUT) -> None:
         self._slices = [(Split(**slice_["split"]), SourceFile(**slice_["file"])) for slice_ in slices]
-        self._pages = pages
+        self._inputs = [slice_["input"] for slice_ in slices]
+        self._pages, self._step = pages, step
 
     def read_again(self, part: int) -> Iterator[pa.RecordBatch]:
         """Position and text of every row of Parquet splits."""
@@ -48,17 +49,21 @@ class ReadSource(Reader, LayerReader):
         row = part << ROW_BITS
         # Also a source without records has streams, and these have columns.
         nothing = pa.RecordBatch.from_pylist([], schema=RAW_TEXT)
-        sources = (_unchanged(read(split, containers), file) for split, file in self._slices)
-        for batch in chain([nothing], *sources):
+        sources = (
+            zip(_unchanged(read(split, containers), file), repeat(name))
+            for (split, file), name in zip(self._slices, self._inputs, strict=True)
+        )
+        for batch, name in chain([(nothing, "")], *sources):
             positions = pa.array(np.arange(row, row + len(batch), dtype=np.uint64))
             row += len(batch)
             batch = batch.add_column(0, pa.field("position", pa.uint64(), nullable=False), positions)
+            batch = batch.append_column("input", pa.repeat(pa.scalar(name, pa.string()), len(batch)))
             out.emit("ids", _id_keys(batch))
             error = batch.column("error")
             if not self._pages:
                 lacking = pc.and_(pc.is_null(error), pc.is_null(batch.column("text")))
                 error = pc.if_else(lacking, "not_extracted", error)
-            kept = out.drop(INPUT, batch, error, batch.column("detail"), "error")
+            kept = out.drop(self._step, batch, error, batch.column("detail"), "error")
             out.rows_in += len(batch) - len(kept)
             yield kept.drop_columns(
                 ["error", "detail", *([] if self._pages else ["payload", "content_type"])]
@@ -137,14 +142,24 @@ class CountRepeated(Reducer):
 class Keep(Operator):
     """Commits what survives a stage: position and some columns, as a stream that later stages read.
 
-    With `measured` columns it adds `bytes`, the size of a record's strings in these.
+    With `measured` columns it adds `bytes`, the size of a record's strings in these. `missing` columns (name
+    and Arrow's name of the type) are those that only other inputs have: null.
     """
 
-    def __init__(self, stream: str, columns: Sequence[str], measured: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        stream: str,
+        columns: Sequence[str],
+        measured: Sequence[str] = (),
+        missing: Mapping[str, str] | None = None,
+    ) -> None:
         self._stream, self._columns, self._measured = stream, list(columns), list(measured)
+        self._missing = {name: pa.type_for_alias(alias) for name, alias in (missing or {}).items()}
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
         kept = batch.select(["position", *self._columns])
+        for name, type_ in self._missing.items():
+            kept = kept.append_column(name, pa.nulls(len(batch), type_))
         if self._measured:
             names = set(batch.schema.names)
             measured = batch.select([name for name in self._measured if name in names])

@@ -34,16 +34,17 @@ class Score(Operator):
         self._step, self._on_null = step, on_null
         self._assets = LocalAssets([Path(directory or ".")])
         self.scorer: Scorer = registry.build(
-            scorer, arguments, directory=Path(directory or "."), allow_code=allow_code
+            registry.SCORER, scorer, arguments, directory=Path(directory or "."), allow_code=allow_code
         )
         names = list(self.scorer.outputs)
         self.names = {name: column if len(names) == 1 else f"{column}_{name}" for name in names}
 
     @staticmethod
-    def columns(ref: OperatorRef) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What the step reads and adds."""
+    def columns(ref: OperatorRef) -> tuple[tuple[str, ...], dict[str, str]]:
+        """What the step reads, and what it adds, with Arrow's name of each type."""
         operator = Score(**json.loads(ref.arguments))
-        return operator.scorer.inputs, tuple(operator.names.values())
+        outputs = operator.scorer.outputs
+        return operator.scorer.inputs, {operator.names[name]: str(type_) for name, type_ in outputs.items()}
 
     def open(self) -> None:
         self.scorer.open(self._assets)

@@ -111,7 +111,7 @@ MISTAKES: list[tuple[Any, str]] = [
     ({"score": {"fastext": {}}}, "steps[0].score.fastext: unknown scorer"),
     ({"language": {"keep": ["en"], "model": "nope.bin"}}, "steps[0].language.model:"),
     ({"url": {"lists": "nowhere"}}, "steps[0].url.lists: no such folder:"),
-    ({"extract": "resiliparse"}, "steps[0]: nothing to extract: no input is WARC or maps a column html"),
+    ({"extract": "resiliparse"}, "steps[0]: nothing to extract: no input is WARC, ARC or HTML, or maps a column html"),
     ({"limit": 5, "on": "ray"}, "steps[0].on: this version of thresher has no engine ray; write local"),
 ]
 
@@ -179,7 +179,7 @@ def test_pages_need_a_step_that_extracts_before_any_that_reads_text(folder: Path
         "steps[0]: filter reads text, which only exists after extract"
     ]
     assert problems(folder, [{"extract": "resiliparse"}, {"extract": "resiliparse"}], input=[warc]) == [
-        "steps[1]: text is extracted already; a job has one extract step"
+        "steps[1]: text is extracted already; a record passes one extract step"
     ]
     html = {"path": str(folder / "docs.jsonl"), "columns": {"html": "body"}}
     assert problems(folder, [{"extract": "resiliparse"}], input=[html]) == []

@@ -123,7 +123,7 @@ MISTAKES = [
     (GOOD.replace("{gopher_quality: {min_words: 60}}", "[c4]"), "job.yaml:6: steps[1].filter:"),
     (
         GOOD.replace("top: 10%, ", ""),
-        "job.yaml:8: steps[3].select: how much? give one of top, budget and min",
+        "job.yaml:8: steps[3].select: how much? give one of top, budget, cap and min",
     ),
     (
         GOOD.replace("    on: local", "    name: x").replace("  - dedup", "  - name: x\n    dedup"),

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from thresher.pipeline.accounts import Accounts, AccountsError, balance, totals
+from thresher.pipeline.accounts import Accounts, AccountsError, Order, balance, totals
 
-ORDER = ["input", "rule", "dedup"]
+STEPS = ("input", "rule", "dedup")
+ORDER = Order((STEPS,))
 
 
 def balanced() -> Accounts:
@@ -49,7 +50,7 @@ def test_accounts_that_add_up_are_accepted() -> None:
 def test_a_step_that_no_record_reached_adds_up_too() -> None:
     accounts = balanced()
     accounts.count("select", 4, strings(*["dropped"] * 4), strings(*["below_cut"] * 4))
-    balance(accounts, [*ORDER, "select", "limit"], ledger_rows=10)
+    balance(accounts, Order(((*STEPS, "select", "limit"),)), ledger_rows=10)
 
 
 def changed(step: str, field: str, by: int) -> Callable[[Accounts], None]:
@@ -113,7 +114,7 @@ def test_a_ledger_of_too_few_or_too_many_rows_is_noticed(rows: int) -> None:
 
 COUNTS = st.lists(
     st.tuples(
-        st.sampled_from(ORDER),
+        st.sampled_from(STEPS),
         st.integers(0, 5),
         st.lists(
             st.tuples(st.sampled_from(["dropped", "duplicate", "error"]), st.sampled_from("abc")), max_size=4
@@ -160,7 +161,7 @@ def test_the_totals_are_those_of_the_manifest() -> None:
     accounts.figures["repeated_ids"] = 2
     found: dict[str, Any] = totals(accounts, ORDER, written=4)
     steps = found.pop("steps")
-    assert [step["step"] for step in steps] == ORDER
+    assert [step["step"] for step in steps] == list(STEPS)
     assert [step["kept"] for step in steps] == [9, 7, 4]
     assert found == {
         "in": 10,

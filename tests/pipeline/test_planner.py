@@ -38,12 +38,12 @@ def operators(found: Plan) -> list[list[str]]:
             else ref.name.partition(":")[2]
             for ref in phase.operators
         ]
-        for phase in found.phases
+        for phase in found.all_phases
     ]
 
 
 def corpus_steps(found: Plan) -> list[list[str]]:
-    return [[step.name for step in phase.corpus] for phase in found.phases]
+    return [[step.name for step in phase.corpus] for phase in found.all_phases]
 
 
 def rule(expression: str) -> dict[str, str]:
@@ -53,13 +53,13 @@ def rule(expression: str) -> dict[str, str]:
 def test_a_job_without_steps_is_one_pass_that_reads(tmp_path: Path) -> None:
     found = planned(tmp_path)
     assert (operators(found), corpus_steps(found), found.steps) == ([[]], [[]], ())
-    assert set(found.phases[0].keeps) == RECORD
+    assert set(found.all_phases[0].keeps) == RECORD
 
 
 def test_steps_of_single_records_are_one_pass(tmp_path: Path) -> None:
     found = planned(tmp_path, {"language": {"keep": ["en"]}}, {"sample": 0.5}, rule("word_count > 1"))
     assert operators(found) == [["Language", "Sample", "word_count", "Rules"]]
-    assert found.phases[0].name == "language-to-rule-word_count_gt_1"
+    assert found.all_phases[0].name == "language-to-rule-word_count_gt_1"
 
 
 def test_corpus_steps_in_a_row_follow_one_pass_and_a_later_step_begins_another(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_signals_are_computed_once_before_the_first_step_that_needs_any(tmp_path
     assert operators(found) == [
         ["Sample", "Rules", "char_count line_count mean_word_length word_count", "Rules", "Rules"]
     ]
-    assert found.phases[0].signal_streams == ("signals",)
+    assert found.all_phases[0].signal_streams == ("signals",)
 
 
 def test_signals_that_only_a_corpus_step_reads_are_computed_for_those_that_reach_it(tmp_path: Path) -> None:
@@ -109,13 +109,13 @@ def test_signals_behind_a_corpus_step_are_computed_for_its_survivors_unless_know
         tmp_path, rule("word_count > 1"), {"dedup": "exact"}, rule("word_count < 9 and line_count > 1")
     )
     assert operators(found) == [["word_count", "Rules", "Keys"], ["line_count", "Rules"]]
-    assert found.phases[1].reads == ("id", "source", "text", "word_count")
+    assert found.all_phases[1].reads == ("id", "source", "text", "word_count")
 
 
 def test_text_is_not_read_again_where_all_signals_are_known(tmp_path: Path) -> None:
     found = planned(tmp_path, rule("word_count > 1"), {"dedup": "exact"}, rule("word_count < 9"))
     assert operators(found)[1] == ["Rules"]
-    assert found.phases[1].reads == ("id", "source", "word_count")
+    assert found.all_phases[1].reads == ("id", "source", "word_count")
 
 
 def test_another_kind_of_words_is_another_signal(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_what_later_phases_and_the_output_read_is_kept_and_no_more(tmp_path: Pat
         {"dedup": {"exact": {"on": "url", "keep": "first"}}},
         {"select": {"top": 0.5, "by": "lang_score", "within": "lang"}},
     )
-    first, second = found.phases
+    first, second = found.all_phases
     assert set(first.keeps) - RECORD == {"dedup_0_keys", "dedup_0_length", "dedup_0_hash"}
     # Keys in order of the input need no rank; the payload is not written again.
     assert set(second.keeps) == {"dedup_2_keys", "dedup_2_low", "lang", "lang_score"}
@@ -173,8 +173,8 @@ def test_scores_are_kept_for_the_output_and_for_the_steps_that_use_them(tmp_path
     found = plan(thresher.load(described, allow_code=True), allow_code=True)
     assert found.scores == ("mark_a", "mark_b")
     assert found.output[-2:] == ("mark_a", "mark_b")
-    assert found.phases[1].keeps == ("mark_a", "mark_b")
-    assert found.phases[1].reads == ("id", "source", "text", "url")
+    assert found.all_phases[1].keeps == ("mark_a", "mark_b")
+    assert found.all_phases[1].reads == ("id", "source", "text", "url")
 
 
 def test_the_kernels_of_the_operators_are_known_before_workers_start(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_the_kernels_of_the_operators_are_known_before_workers_start(tmp_path: P
 
 def test_stage_names_are_short_and_fit_a_folder(tmp_path: Path) -> None:
     steps = [rule(f"word_count > {number} and length(url) < 100") for number in range(9)]
-    (phase,) = planned(tmp_path, *steps).phases
+    (phase,) = planned(tmp_path, *steps).all_phases
     assert len(phase.name) <= 60
     assert not set(phase.name) & set(':/\\ "<>')
 
@@ -195,7 +195,7 @@ def test_stage_names_are_short_and_fit_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("named", ["a:b", "x.y-z", "a" * 80])
 def test_the_names_of_steps_are_those_of_the_job(tmp_path: Path, named: str) -> None:
     found = planned(tmp_path, {"sample": 0.5, "name": named}, {"limit": 3})
-    assert found.steps == (named, "limit")
+    assert found.branches[0].steps == (named, "limit")
 
 
 def test_a_plan_is_described_stage_by_stage(tmp_path: Path) -> None:

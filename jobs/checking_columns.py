@@ -1,0 +1,122 @@
+"""Columns that a step reads must come from the record, the signals, or an earlier step, and suit it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from ..schemas.steps import BucketStep, ScoreStep, Step
+from .checking_steps import build_scorer
+from .outline import Line, Outline
+from .problems import Path, Problem, unknown
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..schemas.contracts import Scorer
+
+# What a record has before any step (schemas/records.py, TEXT without what `language` adds).
+RECORD_COLUMNS: Final = ("id", "text", "url", "source", "date", "meta", "input")
+# What stages call columns of their own.
+RESERVED_COLUMN: Final = re.compile(
+    r"position|bytes|key|keeper|root|payload|content_type|(dedup|select|mix)_[0-9]+_.*"
+)
+LANGUAGE_COLUMNS: Final = ("lang", "lang_score")
+_TEXTS: Final = {*RECORD_COLUMNS, "lang"}
+
+
+def check_columns(outline: Outline, allow_code: bool = False) -> Iterator[Problem]:
+    """What is wrong with the columns that the steps of a job read and make."""
+    for line in outline.lines:
+        yield from _check_line(line, outline, allow_code)
+
+
+def _check_line(line: Line, outline: Outline, allow_code: bool) -> Iterator[Problem]:
+    from ..filters.text.signals import SIGNALS
+    from ..schemas.records import RAW_TEXT, TEXT
+
+    known = {name: RAW_TEXT.field("id" if name == "input" else name).type for name in RECORD_COLUMNS}
+    known |= {name: spec.type for name, spec in SIGNALS.items()}
+    complete = True  # False once a step may have added columns that cannot be told
+    for path, step in line.steps:
+        if step is None:
+            complete = False
+            continue
+        scorer = build_scorer(step, outline, allow_code) if step.kind == "score" else None
+        for key, column in _columns_read(step, scorer):
+            place: Path = (*path, step.kind, *key)
+            if complete and column not in known:
+                message, suggestion = unknown("column", column, known)
+                yield Problem(place, message + _origin(column, line), suggestion)
+            elif column in _TEXTS and key[-1:] in (("by",), ("keep",)):
+                yield Problem(place, f'"{column}" is text; records are ranked by a score or a signal')
+        if step.kind == "rule":
+            yield from _check_types(step.options, known, (*path, step.kind))
+        made: dict[str, pa.DataType] | None = {}
+        if step.kind == "language":
+            known |= {name: TEXT.field(name).type for name in LANGUAGE_COLUMNS}
+        elif scorer is not None:
+            made = _columns_made(step, scorer)
+        elif isinstance(step, BucketStep):
+            made = {step.column: TEXT.field("lang").type}
+        complete = complete and made is not None
+        for column in sorted(made or {}):
+            if RESERVED_COLUMN.fullmatch(column):
+                yield Problem((*path, "as"), f'"{column}" is a column of our own; name another')
+            elif column in known:
+                yield Problem((*path, "as"), f'there is a column "{column}" already; name another')
+        known |= made or {}
+
+
+def _check_types(expression: str, known: dict[str, pa.DataType], path: Path) -> Iterator[Problem]:
+    """A rule whose columns are known must be able to compute with their types."""
+    import pyarrow as pa
+
+    from ..filters.expressions import ExpressionError, parse
+
+    try:
+        rule = parse(expression)
+    except ExpressionError:
+        return  # told elsewhere
+    if rule.columns <= known.keys():
+        try:
+            rule.evaluate({name: pa.array([], known[name]) for name in rule.columns})
+        except ExpressionError as error:
+            yield Problem(path, str(error))
+
+
+def _origin(column: str, line: Line) -> str:
+    of_input = f" for the records of input {line.name}" if line.name else ""
+    made = f"; a language step before this one makes it{of_input}" if column in LANGUAGE_COLUMNS else ""
+    return made or (f"; no step makes it{of_input}" if of_input else "")
+
+
+def _columns_read(step: Step, scorer: Scorer | Exception | None) -> Iterator[tuple[Path, str]]:
+    options = step.options
+    if scorer is not None and not isinstance(scorer, Exception):
+        yield from (((options.scorer,), column) for column in scorer.inputs)
+    if step.kind == "rule":
+        from ..filters.expressions import ExpressionError, parse
+
+        try:
+            yield from (((), column) for column in sorted(parse(options).columns))
+        except ExpressionError:
+            return  # told elsewhere
+    elif step.kind in ("select", "bucket"):
+        yield from (((key,), name) for key in ("by", "within") if (name := getattr(options, key)))
+    elif step.kind == "mix":
+        yield ("within",), options.within
+    elif step.kind == "dedup":
+        yield from (((options.method, key), column) for key, column in options.options.columns_read)
+
+
+def _columns_made(step: Step, scorer: Scorer | Exception) -> dict[str, pa.DataType] | None:
+    """The columns that a score step adds, with their types; None where they cannot be told."""
+    assert isinstance(step, ScoreStep)
+    if isinstance(scorer, Exception):
+        return None
+    outputs = scorer.outputs
+    if len(outputs) == 1:
+        return dict.fromkeys([step.column], *outputs.values())
+    return {f"{step.column}_{name}": kind for name, kind in outputs.items()}

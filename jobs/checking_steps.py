@@ -1,0 +1,149 @@
+"""What a step names must exist and suit it: rule sets, parameters, expressions, files, plug-ins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
+
+from ..schemas.steps import Step
+from .outline import URL, Outline
+from .problems import Path, Problem, unknown
+
+if TYPE_CHECKING:
+    from ..schemas.contracts import Refiner, Scorer
+    from ..schemas.rules import Parameter, RuleSet
+
+
+def check_step(step: Step, path: Path, outline: Outline, allow_code: bool) -> Iterator[Problem]:
+    """What is wrong with one step by itself."""
+    options = step.options
+    if step.kind == "filter":
+        yield from _check_rule_set(options.rule_set, options.root[options.rule_set], path)
+    elif step.kind == "rule":
+        yield from _check_rule(options, path)
+    elif step.kind == "language" and options.model:
+        yield from _check_asset(options.model, (*path, "model"), outline)
+    elif step.kind == "url" and options.lists:
+        yield from _check_lists(options.lists, options.categories, path)
+    elif step.kind == "score":
+        yield from _check_scorer(step, path, outline, allow_code)
+    elif step.kind == "edit":
+        yield from _check_refiner(step, path, outline, allow_code)
+    elif step.kind in ("select", "mix") and options.tokenizer:
+        yield from _check_asset(options.tokenizer, (*path, "tokenizer"), outline)
+
+
+def _check_rule_set(name: str, given: dict[str, Any], path: Path) -> Iterator[Problem]:
+    from ..filters.text.rule_sets import RULE_SETS
+
+    if name not in RULE_SETS:
+        yield Problem(path, *unknown("rule set", name, RULE_SETS))
+        return
+    yield from _check_parameters(RULE_SETS[name], given, (*path, name))
+
+
+def _check_parameters(rule_set: RuleSet, given: dict[str, Any], path: Path) -> Iterator[Problem]:
+    parameters = rule_set.parameters
+    for key, value in given.items():
+        if key == "words":
+            if value not in ("whitespace", "unicode"):
+                yield Problem((*path, key), f'"{value}" is not one of whitespace, unicode')
+        elif key not in parameters:
+            yield Problem((*path, key), *unknown("parameter", key, [*parameters, "words"]))
+        elif wanted := _wanted(parameters[key], value):
+            yield Problem((*path, key), f'"{value}" is not {wanted}; the default is {parameters[key]}')
+
+
+def _wanted(default: Parameter, value: Any) -> str:
+    """What a parameter must be, or "" where `value` is that."""
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, int):
+        return "" if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
+    if isinstance(default, float):
+        return "" if isinstance(value, int | float) and not isinstance(value, bool) else "a number"
+    if isinstance(default, str):
+        return "" if isinstance(value, str) else "text"
+    is_list = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+    return "" if is_list else "a list of words"
+
+
+def _check_rule(expression: str, path: Path) -> Iterator[Problem]:
+    from ..filters.expressions import ExpressionError, parse
+
+    try:
+        if not parse(expression).columns:
+            yield Problem(path, "reads no column, so that it holds for all records or for none")
+    except ExpressionError as error:
+        yield Problem(path, str(error))
+
+
+def _check_asset(name: str, path: Path, outline: Outline) -> Iterator[Problem]:
+    from ..schemas.contracts import AssetError
+    from ..scorers.assets import LocalAssets
+
+    try:
+        LocalAssets([FilePath(outline.directory)]).locate(name)
+    except AssetError as error:
+        yield Problem(path, str(error))
+
+
+def _check_lists(lists: str, categories: Sequence[str], path: Path) -> Iterator[Problem]:
+    if URL.match(lists):
+        yield Problem((*path, "lists"), f"{lists} is not a local folder")
+        return
+    if not os.path.isdir(lists):
+        yield Problem((*path, "lists"), f"no such folder: {lists}")
+        return
+    there = sorted(entry.name for entry in os.scandir(lists) if entry.is_dir())
+    for index, category in enumerate(categories):
+        if category not in there:
+            yield Problem((*path, "categories", index), *unknown("category", category, there))
+
+
+def _check_scorer(step: Step, path: Path, outline: Outline, allow_code: bool) -> Iterator[Problem]:
+    built = build_scorer(step, outline, allow_code)
+    yield from _check_plugin(built, step.options.arguments, (*path, step.options.scorer), outline)
+
+
+def _check_refiner(step: Step, path: Path, outline: Outline, allow_code: bool) -> Iterator[Problem]:
+    from ..scorers import registry
+
+    options = step.options
+    try:
+        built: Refiner | Exception = registry.build(
+            registry.REFINER,
+            options.refiner,
+            options.arguments,
+            directory=FilePath(outline.directory),
+            allow_code=allow_code,
+        )
+    except registry.PluginError as error:
+        built = error
+    yield from _check_plugin(built, options.arguments, (*path, options.refiner), outline)
+
+
+def _check_plugin(
+    built: Scorer | Refiner | Exception, arguments: Mapping[str, Any], path: Path, outline: Outline
+) -> Iterator[Problem]:
+    if isinstance(built, Exception):
+        yield Problem(path, str(built))
+        return
+    for asset in built.assets:
+        named = [key for key, value in arguments.items() if value == asset]
+        yield from _check_asset(asset, (*path, *named[:1]), outline)
+
+
+def build_scorer(step: Step, outline: Outline, allow_code: bool) -> Scorer | Exception:
+    """The scorer of a step, without its model, or why there is none."""
+    from ..scorers import registry
+
+    options, directory = step.options, FilePath(outline.directory)
+    try:
+        return registry.build(
+            registry.SCORER, options.scorer, options.arguments, directory=directory, allow_code=allow_code
+        )
+    except registry.PluginError as error:
+        return error
