@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from thresher.filters.text.extraction import EXTRACTED, Method, extract
+from thresher.filters.text.extraction import EXTRACTED, LIBRARIES, Method, extract
 
-METHODS: list[Method] = ["resiliparse", "resiliparse_plain", "trafilatura"]
+METHODS: list[Method] = ["resiliparse", "resiliparse_plain", "trafilatura", "hybrid"]
 ARTICLE = " ".join(f"This is sentence number {number} of the article." for number in range(30))
 PAGE = f"""<!doctype html><html><head><title> A
  title </title></head><body><nav><ul><li><a href="/">Home</a></li><li><a href="/x">Contact us</a></li></ul>
@@ -48,7 +48,7 @@ def test_the_article_is_kept(method: Method) -> None:
     assert (row["title"], row["charset"], row["error"]) == ("A title", "utf-8", None)
 
 
-@pytest.mark.parametrize("method", ["resiliparse", "trafilatura"])
+@pytest.mark.parametrize("method", ["resiliparse", "trafilatura", "hybrid"])
 def test_main_content_leaves_the_navigation_out(method: Method) -> None:
     assert "Contact us" not in one(PAGE, method=method)["text"]
 
@@ -66,6 +66,27 @@ def test_resiliparse_gives_what_resiliparse_gives() -> None:
     expected = extract_plain_text(PAGE, main_content=True, comments=False, post_meta=False, alt_texts=False)
     assert one(PAGE)["text"] == expected
     assert one(PAGE, method="resiliparse_plain")["text"] == extract_plain_text(PAGE)
+
+
+def test_hybrid_asks_trafilatura_where_its_own_result_is_in_doubt() -> None:
+    aside = f"<html><body><div class=teaser><p>Short.</p></div><div class=x>{ARTICLE}</div></body></html>"
+    assert one(aside, method="hybrid")["text"] == one(aside, method="trafilatura")["text"]
+    assert ARTICLE in one(aside, method="hybrid")["text"]
+
+
+def test_hybrid_answers_for_itself_on_a_page_of_very_many_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    import trafilatura
+
+    monkeypatch.setattr(trafilatura, "extract", lambda *_, **__: "asked")
+    assert one("<p>short</p>" * 10, method="hybrid")["text"] == "asked"
+    assert one("<p>short</p>" * 6000, method="hybrid")["text"] != "asked"
+
+
+def test_every_method_names_the_libraries_that_it_needs() -> None:
+    from importlib.metadata import version
+
+    assert set(LIBRARIES) == set(METHODS)
+    assert all(version(library) for libraries in LIBRARIES.values() for library in libraries)
 
 
 def test_main_content_leaves_comments_and_alternative_texts_out() -> None:
@@ -159,7 +180,7 @@ def test_slices_and_large_arrays_keep_their_rows(kind: pa.DataType) -> None:
 
 
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="there are resiliparse, resiliparse_plain, trafilatura"):
+    with pytest.raises(ValueError, match="there are resiliparse, resiliparse_plain, trafilatura, hybrid"):
         one(PAGE, method="readability")
 
 
@@ -186,7 +207,7 @@ NESTED = {
 @pytest.mark.parametrize("name", NESTED)
 def test_hostile_markup_costs_little_and_never_crashes(name: str) -> None:
     start = time.process_time()
-    rows = [one(NESTED[name], method=method) for method in ("resiliparse", "resiliparse_plain")]
+    rows = [one(NESTED[name], method=method) for method in ("resiliparse", "resiliparse_plain", "hybrid")]
     assert time.process_time() - start < 8
     assert {row["error"] for row in rows} <= {"too_deep", "too_large", "empty_extraction", None}
     if name in ("div", "table", "list", "svg", "forms", "unlike font elements"):
