@@ -49,6 +49,7 @@ class Scorer(ABC):
     inputs: ClassVar[tuple[str, ...]]  # the columns that `score` reads
     tolerance: ClassVar[float] = 0.0  # largest absolute difference between two runs; 0: bit for bit
     assets: tuple[str, ...] = ()  # names of the files that `open` locates
+    kernels: ClassVar[tuple[str, ...]] = ()  # modules slow to import: engines may do it once for all workers
 
     @property
     @abstractmethod
@@ -77,12 +78,13 @@ EDIT: Final = pa.struct(
 class Refiner(ABC):
     """Proposes edits of a record's text, which one shared executor applies.
 
-    Built like a Scorer; `version`, `inputs` and `assets` mean the same.
+    Built like a Scorer; `version`, `inputs`, `assets` and `kernels` mean the same.
     """
 
     version: ClassVar[int]
     inputs: ClassVar[tuple[str, ...]]  # the columns that `edits` reads; spans are of `text`
     assets: tuple[str, ...] = ()  # names of the files that `open` locates
+    kernels: ClassVar[tuple[str, ...]] = ()  # as a Scorer's
 
     def open(self, assets: Assets) -> None:
         """Loads what it needs; called once per worker before the first batch."""

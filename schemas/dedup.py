@@ -60,10 +60,11 @@ class _Clustered(Model):
         BeforeValidator(_as_paths, json_schema_input_type=str | list[str]),
     ] = Field(
         default=[],
-        description="Outputs of earlier runs that saved their keys: what they kept wins over all new records.",
+        description="Outputs of earlier runs that saved their keys: what they kept wins over what is new.",
     )
     save_keys: bool = Field(
-        default=False, description="Leave the keys of what survives in the output, for `against` of later runs."
+        default=False,
+        description="Leave the keys of what survives in the output, for `against` of later runs.",
     )
     cluster_memory: Size = Field(
         default=500_000_000,

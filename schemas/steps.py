@@ -23,6 +23,7 @@ from .verbs import (
     OnNull,
     Resources,
     Score,
+    SignalColumns,
     Url,
 )
 
@@ -40,6 +41,17 @@ def _short(key: str, shape: Any) -> BeforeValidator:
         return {key: value} if key else {value: {}}
 
     return BeforeValidator(expand, json_schema_input_type=shape)
+
+
+def _expand(value: Any) -> Any:
+    return (
+        {"names": value} if isinstance(value, list) else {"set": value} if isinstance(value, str) else value
+    )
+
+
+_listed: Final = BeforeValidator(
+    _expand, json_schema_input_type=list[str] | Literal["redpajama_v2"] | SignalColumns
+)
 
 
 class Step(Model):
@@ -152,6 +164,15 @@ class LimitStep(Step):
 
     verb = "limit"
     limit: Count = Field(description="How many records.")
+
+
+class SignalsStep(Step):
+    """Write signals out with the records."""
+
+    verb = "signals"
+    signals: Annotated[SignalColumns, _listed] = Field(
+        description="Which signals, as in [word_count, char_count] or redpajama_v2."
+    )
 
 
 class EditStep(Step):
@@ -269,6 +290,7 @@ STEPS: Final[dict[str, type[Step]]] = {
         RuleStep,
         SampleStep,
         LimitStep,
+        SignalsStep,
         EditStep,
         DedupStep,
         ScoreStep,
@@ -295,6 +317,7 @@ AnyStep = Annotated[
     | Annotated[RuleStep, Tag("rule")]
     | Annotated[SampleStep, Tag("sample")]
     | Annotated[LimitStep, Tag("limit")]
+    | Annotated[SignalsStep, Tag("signals")]
     | Annotated[EditStep, Tag("edit")]
     | Annotated[DedupStep, Tag("dedup")]
     | Annotated[ScoreStep, Tag("score")]

@@ -146,7 +146,7 @@ class Url(Model):
 
 
 class Filter(RootModel[dict[str, dict[str, Plain]]]):
-    """A rule set and the parameters that differ from the published ones."""
+    """A rule set, with what differs from the published one."""
 
     model_config = ConfigDict(frozen=True)
     root: Annotated[dict[str, dict[str, Plain]], Field(min_length=1, max_length=1)]
@@ -156,15 +156,9 @@ class Filter(RootModel[dict[str, dict[str, Plain]]]):
         return next(iter(self.root))
 
     @property
-    def parameters(self) -> dict[str, Plain]:
-        """The rule set's own parameters, without `words`."""
-        return {name: value for name, value in self.root[self.rule_set].items() if name != "words"}
-
-    @property
-    def words(self) -> WordKind | None:
-        """What counts as a word for this step; None: as the rule set's authors count."""
-        kind = self.root[self.rule_set].get("words")
-        return kind if kind in ("whitespace", "unicode") else None
+    def arguments(self) -> dict[str, Plain]:
+        """Parameters of its rules, and options of its signals, that differ from the published ones."""
+        return self.root[self.rule_set]
 
 
 class Edit(RootModel[dict[str, dict[str, Plain]]]):
@@ -192,6 +186,27 @@ class Edit(RootModel[dict[str, dict[str, Plain]]]):
     def _has_a_share(self) -> Self:
         _ = self.max_removed
         return self
+
+
+class SignalColumns(Model):
+    """Signals that go out with the records, as columns."""
+
+    names: list[ColumnName] = Field(
+        default=[], description="Signals; the column of each is called signal_ and its name."
+    )
+    set: Literal["redpajama_v2"] | None = Field(
+        default=None, description="The signals of a published data set, by the names that it gives them."
+    )
+    options: dict[str, Plain] = Field(
+        default={}, description="How the signals of `names` are defined, as in {words: unicode}."
+    )
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        if not value.get("names") and value.get("set") is None:
+            yield "", "which signals? give names, or a set"
+        elif value.get("options") and not value.get("names"):
+            yield "options", "options go with names; a set has its own"
 
 
 class FastText(Model):

@@ -1,4 +1,4 @@
-"""Finds scorers by name: those that come with thresher, installed plug-ins, and code beside a job."""
+"""Finds scorers and refiners by name: thresher's own, installed plug-ins, and code beside a job."""
 
 from __future__ import annotations
 
@@ -10,85 +10,124 @@ import json
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
-from ..schemas.contracts import Scorer
+from ..schemas.contracts import Refiner, Scorer
 
-GROUP: Final = "thresher.scorers"
+P = TypeVar("P", Scorer, Refiner)
 
-# Name in a job: where the class is.
-SCORERS: Final[Mapping[str, str]] = {"fasttext": "thresher.scorers.fasttext:FastTextScorer"}
+
+@dataclass(frozen=True)
+class Kind(Generic[P]):
+    """One kind of plug-in: what it is called, its contract, and where its classes are found."""
+
+    noun: str
+    base: type[P]
+    own: Mapping[str, str]  # name in a job: where the class is
+
+    @property
+    def group(self) -> str:
+        """The entry point group of installed packages."""
+        return f"thresher.{self.noun}s"
+
+
+SCORER: Final = Kind(
+    "scorer",
+    Scorer,  # type: ignore[type-abstract]
+    {
+        "fasttext": "thresher.scorers.fasttext:FastTextScorer",
+        "word_list": "thresher.scorers.word_list:WordListScorer",
+        "url_words": "thresher.scorers.word_list:UrlWordsScorer",
+    },
+)
+REFINER: Final = Kind(
+    "refiner",
+    Refiner,  # type: ignore[type-abstract]
+    {
+        "c4_lines": "thresher.filters.text.line_edits:C4Lines",
+        "refinedweb_lines": "thresher.filters.text.line_edits:RefinedWebLines",
+        "pii": "thresher.filters.text.pii:PiiRefiner",
+    },
+)
 
 _importing = threading.Lock()
 # Modules that came from a job's folder: for each name its folder and the digest of its source.
 _from_folders: dict[str, tuple[Path, str]] = {}
 
 
-class ScorerError(Exception):
-    """A scorer cannot be found or built; the message says why and what to write instead."""
+class PluginError(Exception):
+    """A plug-in cannot be found or built; the message says why and what to write instead."""
 
 
-def installed() -> dict[str, EntryPoint]:
-    """The scorers that installed packages offer in the entry point group `thresher.scorers`, by name."""
-    return {point.name: point for point in sorted(entry_points(group=GROUP))}
+def installed(kind: Kind[Any]) -> dict[str, EntryPoint]:
+    """The plug-ins that installed packages offer in the kind's entry point group, by name."""
+    return {point.name: point for point in sorted(entry_points(group=kind.group))}
 
 
-def find(name: str, *, directory: Path | None = None, allow_code: bool = False) -> type[Scorer]:
-    """The class of a scorer.
+def find(kind: Kind[P], name: str, *, directory: Path | None = None, allow_code: bool = False) -> type[P]:
+    """The class of a plug-in.
 
-    `name`: a name of SCORERS, of an entry point, or `module:Class`; such a module is looked for in
+    `name`: one of thresher's own, of an entry point, or `module:Class`; such a module is looked for in
     `directory`, the job's folder, before the installed packages, and only if `allow_code` is true. What it
     imports from its folder it must import at its top: the folder is on `sys.path` only meanwhile. Raises
-    ScorerError if there is none, the nearest name in its message.
+    PluginError if there is none, the nearest name in its message.
     """
-    if name in SCORERS:
-        module, _, attribute = SCORERS[name].partition(":")
+    plugins: Mapping[str, EntryPoint] = installed(kind)
+    if name in kind.own:
+        module, _, attribute = kind.own[name].partition(":")
         found = getattr(importlib.import_module(module), attribute)
     elif ":" in name:
         if not allow_code:
-            raise ScorerError(f"{name} is code of your own; allow it with --allow-code on the command line")
+            raise PluginError(f"{name} is code of your own; allow it with --allow-code on the command line")
         found = _attribute(name, directory)
-    elif name in (plugins := installed()):
-        found = _load(name, plugins[name])
+    elif name in plugins:
+        found = _load(kind, name, plugins[name])
     else:
-        names = sorted({*SCORERS, *plugins})
-        raise ScorerError(f"unknown scorer {name!r}{_nearest(name, names)}; there are {', '.join(names)}")
-    if not (isinstance(found, type) and issubclass(found, Scorer)):
-        raise ScorerError(f"{name} is not a scorer: write a class derived from thresher.scorers.Scorer")
+        names = sorted({*kind.own, *plugins})
+        raise PluginError(
+            f"unknown {kind.noun} {name!r}{_nearest(name, names)}; there are {', '.join(names)}"
+        )
+    if not (isinstance(found, type) and issubclass(found, kind.base)):
+        raise PluginError(
+            f"{name} is not a {kind.noun}: write a class derived from thresher.scorers.{kind.base.__name__}"
+        )
     return found
 
 
 def build(
+    kind: Kind[P],
     name: str,
     arguments: Mapping[str, Any] | None = None,
     *,
     directory: Path | None = None,
     allow_code: bool = False,
-) -> Scorer:
-    """The scorer `name`, built from `arguments` and not yet open.
+) -> P:
+    """The plug-in `name`, built from `arguments` and not yet open.
 
-    Raises ScorerError if it cannot be found, if an argument is missing or unknown, or if building it fails.
+    Raises PluginError if it cannot be found, if an argument is missing or unknown, or if building it fails.
     """
-    scorer = find(name, directory=directory, allow_code=allow_code)
+    plugin = find(kind, name, directory=directory, allow_code=allow_code)
     given = dict(arguments or {})
-    parameters = inspect.signature(scorer).parameters
+    parameters = inspect.signature(plugin).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for argument in given:
         if not takes_any and argument not in parameters:
             takes = f"it takes {', '.join(parameters)}"
-            raise ScorerError(
-                f"scorer {name} has no argument {argument!r}{_nearest(argument, parameters)}; {takes}"
+            raise PluginError(
+                f"{kind.noun} {name} has no argument {argument!r}{_nearest(argument, parameters)}; {takes}"
             )
     try:
-        return scorer(**given)
+        return plugin(**given)
     except Exception as error:
-        raise ScorerError(f"scorer {name} cannot be built: {error or type(error).__name__}") from error
+        raise PluginError(f"{kind.noun} {name} cannot be built: {error or type(error).__name__}") from error
 
 
 def fingerprint(
+    kind: Kind[P],
     name: str,
     arguments: Mapping[str, Any] | None = None,
     *,
@@ -96,50 +135,50 @@ def fingerprint(
     directory: Path | None = None,
     allow_code: bool = False,
 ) -> str:
-    """SHA-256, in hexadecimal, of what a scorer's output depends on.
+    """SHA-256, in hexadecimal, of what a plug-in's output depends on.
 
     That is its class's name and `version`, its arguments, the `checksums` of its models in their order, and
-    for a class that is not thresher's own the source of its module. Raises ScorerError as `find` does, and if
+    for a class that is not thresher's own the source of its module. Raises PluginError as `find` does, and if
     the class declares no version or the arguments are not plain values.
     """
-    scorer = find(name, directory=directory, allow_code=allow_code)
-    version = getattr(scorer, "version", None)
+    plugin = find(kind, name, directory=directory, allow_code=allow_code)
+    version = getattr(plugin, "version", None)
     if not isinstance(version, int):
-        raise ScorerError(f"scorer {name} declares no version; write `version = 1` in the class")
+        raise PluginError(f"{kind.noun} {name} declares no version; write `version = 1` in the class")
     parts = {
-        "class": f"{scorer.__module__}:{scorer.__qualname__}",
+        "class": f"{plugin.__module__}:{plugin.__qualname__}",
         "version": version,
         "arguments": dict(arguments or {}),
         "models": list(checksums),
-        "source": None if name in SCORERS else _sources(scorer.__module__),
+        "source": None if name in kind.own else _sources(plugin.__module__),
     }
     try:
         text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise ScorerError(
-            f"scorer {name}: its arguments must be plain values that JSON can hold: {error}"
+        raise PluginError(
+            f"{kind.noun} {name}: its arguments must be plain values that JSON can hold: {error}"
         ) from error
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _load(name: str, point: EntryPoint) -> Any:
+def _load(kind: Kind[Any], name: str, point: EntryPoint) -> Any:
     try:
         return point.load()
     except Exception as error:
         package = point.dist.name if point.dist else "an installed package"
-        raise ScorerError(f"scorer {name} of {package} cannot be imported: {error}") from error
+        raise PluginError(f"{kind.noun} {name} of {package} cannot be imported: {error}") from error
 
 
 def _attribute(name: str, directory: Path | None) -> Any:
     module_name, _, path = name.partition(":")
     if not path or not all(part.isidentifier() for part in [*module_name.split("."), *path.split(".")]):
-        raise ScorerError(f"{name!r} does not name a class; write module:Class")
+        raise PluginError(f"{name!r} does not name a class; write module:Class")
     module = _import(module_name, directory)
     found: Any = module
     for part in path.split("."):
         if not hasattr(found, part):
             classes = [key for key, value in vars(found).items() if isinstance(value, type)]
-            raise ScorerError(
+            raise PluginError(
                 f"{module_name} ({_where(module)}) has no class {part!r}{_nearest(part, classes)}"
             )
         found = getattr(found, part)
@@ -159,15 +198,15 @@ def _import(name: str, directory: Path | None) -> ModuleType:
         except ModuleNotFoundError as error:
             looked = f"{folder} or among " if folder else ""
             missing = f"no module {error.name} in {looked}the installed packages"
-            raise ScorerError(f"module {name} cannot be imported: {missing}") from error
+            raise PluginError(f"module {name} cannot be imported: {missing}") from error
         except Exception as error:
-            raise ScorerError(f"module {name} cannot be imported: {type(error).__name__}: {error}") from error
+            raise PluginError(f"module {name} cannot be imported: {type(error).__name__}: {error}") from error
         finally:
             sys.path[:] = path
             if folder:
                 _remember(folder, set(sys.modules) - before)
     if folder and _candidates(name, folder) and not _is_in(module, folder):
-        raise ScorerError(
+        raise PluginError(
             f"module {name} in {folder} is hidden by a module of that name which is loaded already "
             f"({_where(module)}); give yours another name"
         )

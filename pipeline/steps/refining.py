@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...schemas.contracts import Refiner
 from ...scorers import registry
 from ...scorers.assets import LocalAssets
 from ..operator import Operator, Output
@@ -44,9 +43,13 @@ class Refine(Operator):
     ) -> None:
         self._step, self._max_removed = step, max_removed
         self._assets = LocalAssets([Path(directory or ".")])
-        self.refiner: Refiner = registry.build(
+        self.refiner = registry.build(
             registry.REFINER, refiner, arguments, directory=Path(directory or "."), allow_code=allow_code
         )
+
+    @classmethod
+    def kernels_with(cls, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+        return (*cls.kernels, *cls(**arguments).refiner.kernels)
 
     @staticmethod
     def columns(ref: OperatorRef) -> tuple[str, ...]:
