@@ -107,6 +107,14 @@ def _columns_read(step: Step, scorer: Scorer | Exception | None) -> Iterator[tup
         yield from (((key,), name) for key in ("by", "within") if (name := getattr(options, key)))
     elif step.kind == "mix":
         yield ("within",), options.within
+    elif step.kind == "filter":
+        if options.arguments.get("stop_words") == "by_language":
+            yield (options.rule_set, "stop_words"), "lang"
+    elif step.kind == "signals":
+        by_language = options.options.get("stop_words") == "by_language"
+        if options.set == "redpajama_v2" or by_language:  # whose stop words are those of the language
+            yield ("options",) if by_language else ("set",), "lang"
+        yield from ((("names", number), name) for number, name in enumerate(options.names))
     elif step.kind == "dedup":
         yield from (((options.method, key), column) for key, column in options.options.columns_read)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from .problems import Path, Problem, unknown
 
 if TYPE_CHECKING:
     from ..schemas.contracts import Refiner, Scorer
+    from ..schemas.dedup import Dedup
     from ..schemas.rules import Parameter, RuleSet
 
 
@@ -29,10 +30,19 @@ def check_step(step: Step, path: Path, outline: Outline, allow_code: bool) -> It
         yield from _check_lists(options.lists, options.categories, path)
     elif step.kind == "score":
         yield from _check_scorer(step, path, outline, allow_code)
+    elif step.kind == "dedup":
+        yield from _check_dedup(options, path)
     elif step.kind == "edit":
         yield from _check_refiner(step, path, outline, allow_code)
     elif step.kind in ("select", "mix") and options.tokenizer:
         yield from _check_asset(options.tokenizer, (*path, "tokenizer"), outline)
+
+
+def _check_dedup(options: Dedup, path: Path) -> Iterator[Problem]:
+    from ..pipeline.against import check_against
+
+    if message := check_against(options):
+        yield Problem((*path, options.method, "against"), message)
 
 
 def _check_rule_set(name: str, given: dict[str, Any], path: Path) -> Iterator[Problem]:
@@ -45,13 +55,23 @@ def _check_rule_set(name: str, given: dict[str, Any], path: Path) -> Iterator[Pr
 
 
 def _check_parameters(rule_set: RuleSet, given: dict[str, Any], path: Path) -> Iterator[Problem]:
+    from ..filters.expressions import parse
+    from ..filters.text.signal_options import OPTIONS, problem_of
+    from ..filters.text.signals import options_of
+
     parameters = rule_set.parameters
+    read = {name for rule in rule_set.rules for name in parse(rule.expression, parameters).columns}
+    options = sorted(options_of(read))
     for key, value in given.items():
-        if key == "words":
-            if value not in ("whitespace", "unicode"):
-                yield Problem((*path, key), f'"{value}" is not one of whitespace, unicode')
+        if key in options:
+            if problem := problem_of(key, value):
+                yield Problem((*path, key), problem)
+        elif key in OPTIONS:
+            yield Problem(
+                (*path, key), f"no signal of these rules depends on {key}; some do on {', '.join(options)}"
+            )
         elif key not in parameters:
-            yield Problem((*path, key), *unknown("parameter", key, [*parameters, "words"]))
+            yield Problem((*path, key), *unknown("parameter", key, [*parameters, *options]))
         elif wanted := _wanted(parameters[key], value):
             yield Problem((*path, key), f'"{value}" is not {wanted}; the default is {parameters[key]}')
 

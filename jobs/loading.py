@@ -130,8 +130,13 @@ def _resolve_paths(value: dict[str, Any], base: str, overridden: Mapping[told.Pa
         if given is None or isinstance(given, str):
             run["directory"] = base = os.path.normpath(base) if "\0" not in base else base
 
-    def resolve(owner: Any, key: str, path: told.Path, *, only_existing: bool = False) -> None:
+    def resolve(owner: Any, key: str | int, path: told.Path, *, only_existing: bool = False) -> None:
         name = owner.get(key) if isinstance(owner, dict) else None
+        if isinstance(name, list):
+            items = dict(enumerate(name))
+            for number in items:
+                resolve(items, number, (*path, number), only_existing=only_existing)
+            owner[key] = list(items.values())
         if not isinstance(name, str) or not name or "\0" in name or URL.match(name):
             return
         start = os.getcwd() if overriding_of(path, overridden) else base

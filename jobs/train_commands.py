@@ -79,7 +79,7 @@ def _options(*own: Callable[[Any], Any]) -> Callable[[Command], Command]:
         default=None,
         help="Whether unknown characters become bytes; not where left out, as CCNet's.",
     ),
-    click.option("--max-bytes", type=int, help="Text to hold in memory at most; 1000000000 where left out."),
+    click.option("--max-bytes", type=int, help="Text to learn from at most; 200000000 where left out."),
     click.option("--threads", type=int, help="Threads, which are part of the result; 1 where left out."),
 )
 def train_sentencepiece(

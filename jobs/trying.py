@@ -129,18 +129,19 @@ def _url(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[
 def _rules(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
     """A rule set or one rule: every signal it reads, and for each rule whether it holds."""
     from ..filters.expressions import evaluate_rules, parse
-    from ..filters.text.rule_sets import RULE_SETS
+    from ..filters.text.rule_sets import RULE_SETS, split_arguments
 
-    options, words = step.options, None
+    options = step.options
+    signal_options: dict[str, Any] = {}
     if step.kind == "filter":
-        rule_set, words = RULE_SETS[options.rule_set], options.words
-        parameters = {**rule_set.parameters, **options.parameters}
+        rule_set = RULE_SETS[options.rule_set]
+        parameters, signal_options = split_arguments(rule_set, options.arguments)
         rules = [(rule.reason, rule.expression) for rule in rule_set.rules]
     else:
         parameters, rules = {}, [(step.name.removeprefix("rule:"), options)]
     parsed = [(reason, parse(expression, parameters)) for reason, expression in rules]
     names = sorted({column for _, expression in parsed for column in expression.columns})
-    columns = _columns(names, _text(payload), words or "whitespace", url)
+    columns = _columns(names, _text(payload), signal_options, url)
     reasons, values = evaluate_rules(parsed, columns, "drop" if step.on_null == "fail" else step.on_null)
     held = []
     for (reason, expression), (_, written) in zip(parsed, rules, strict=True):
@@ -157,15 +158,17 @@ def _rules(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dic
     }
 
 
-def _columns(names: list[str], text: str, words: Any, url: str | None) -> Mapping[str, pa.Array]:
+def _columns(
+    names: list[str], text: str, options: Mapping[str, Any], url: str | None
+) -> Mapping[str, pa.Array]:
     """The columns of a record that is nothing but its text and, where given, its address."""
     import pyarrow as pa
 
     from ..filters.text.signals import SIGNALS, compute_signals
 
-    texts = pa.array([text], pa.string())
-    columns: dict[str, pa.Array] = compute_signals(texts, [name for name in names if name in SIGNALS], words)
     record = {"text": text, "url": url}
+    known = {name: pa.array([value], pa.string()) for name, value in record.items()}
+    columns = compute_signals(known, [name for name in names if name in SIGNALS], **options)
     for name in names:
         if name not in columns:
             columns[name] = pa.array([record.get(name)], pa.string())

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..filters import expressions
+from ..filters.text.extraction import LIBRARIES
 from ..filters.text.language import default_model
-from ..filters.text.rule_sets import RULE_SETS
-from ..filters.text.signals import SIGNALS
+from ..filters.text.redpajama import REDPAJAMA_V2
+from ..filters.text.rule_sets import RULE_SETS, split_arguments
+from ..filters.text.signal_options import DEFAULTS, SignalOptions
+from ..filters.text.signals import SIGNALS, parse_variant, variant_name
 from ..schemas import verbs
 from ..schemas.job import Job
 from ..schemas.steps import Step
@@ -22,7 +25,7 @@ from .selection import compile_limit, compile_select
 from .stage import OperatorRef
 from .steps.refining import Refine
 from .steps.scoring import Score
-from .steps.text import Extract, Language, Rules, Sample, Url
+from .steps.text import Extract, Language, Publish, Rules, Sample, Url
 
 
 def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep | CorpusStep:
@@ -30,10 +33,8 @@ def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep
     name, options, seed = step.name, step.options, job.run.seed
     match step.kind:
         case "extract":
-            library = options.with_.removesuffix("_plain")
-            operator = OperatorRef.of(
-                Extract, step=name, method=options.with_, library=f"{library} {metadata.version(library)}"
-            )
+            library = " ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES[options.with_])
+            operator = OperatorRef.of(Extract, step=name, method=options.with_, library=library)
             return MapStep(name, operator, frozenset({"url", "meta"}), ("text", "meta"), edits_text=True)
         case "language":
             return MapStep(name, _language(name, options), frozenset({"text"}), ("lang", "lang_score"))
@@ -45,22 +46,25 @@ def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep
         case "filter":
             rules = RULE_SETS[options.rule_set]
             pairs = [(rule.reason, rule.expression) for rule in rules.rules]
-            return _rules(step, pairs, rules.parameters | options.parameters, options.words)
+            parameters, signal_options = split_arguments(rules, options.arguments)
+            return _rules(step, pairs, parameters, SignalOptions.of(signal_options))
         case "rule":
-            return _rules(step, [(step.reason, options)], {}, None)  # type: ignore[attr-defined]
+            return _rules(step, [(step.reason, options)], {}, DEFAULTS)  # type: ignore[attr-defined]
         case "sample":
             return MapStep(name, OperatorRef.of(Sample, step=name, fraction=options, seed=seed))
         case "limit":
             return compile_limit(name, options)
         case "dedup":
             return compile_dedup(name, f"dedup_{number}_", options)
+        case "signals":
+            return _signals(name, options)
         case "edit":
             return _edit(name, options, Path(job.run.directory or "."), allow_code)
         case "score":
             return _score(step, options, Path(job.run.directory or "."), allow_code)
         case "select":
             if options.min is not None:
-                return _rules(step, [("below_min", f"{options.by} >= {options.min!r}")], {}, None)
+                return _rules(step, [("below_min", f"{options.by} >= {options.min!r}")], {}, DEFAULTS)
             return compile_select(name, options, seed, step.on_null)
     raise ValueError(f"unknown step {step.kind}")
 
@@ -95,6 +99,16 @@ def _plugin(
     }
 
 
+def _signals(name: str, options: verbs.SignalColumns) -> MapStep:
+    chosen = SignalOptions.of(options.options)
+    columns = {f"signal_{signal}": variant_name(signal, chosen) for signal in options.names}
+    if options.set == "redpajama_v2":
+        columns |= {theirs: ours.column for theirs, ours in REDPAJAMA_V2.items()}
+    types = {column: str(SIGNALS[parse_variant(variant)[0]].type) for column, variant in columns.items()}
+    operator = OperatorRef.of(Publish, step=name, columns=columns)
+    return MapStep(name, operator, frozenset(columns.values()), tuple(columns), types=types)
+
+
 def _edit(name: str, options: verbs.Edit, directory: Path, allow_code: bool) -> MapStep:
     plugin = _plugin(registry.REFINER, options.refiner, options.arguments, directory, allow_code)
     operator = OperatorRef.of(Refine, step=name, max_removed=options.max_removed, **plugin)
@@ -115,11 +129,10 @@ def _score(step: Step, options: verbs.Score, directory: Path, allow_code: bool) 
 
 
 def _rules(
-    step: Step, pairs: list[tuple[str, str]], parameters: Mapping[str, Any], words: verbs.WordKind | None
+    step: Step, pairs: list[tuple[str, str]], parameters: Mapping[str, Any], options: SignalOptions
 ) -> MapStep:
     names = {name for _, expression in pairs for name in expressions.parse(expression, parameters).columns}
-    suffix = f"@{words}" if words not in (None, "whitespace") else ""
-    columns = {name: name + suffix if name in SIGNALS else name for name in sorted(names)}
+    columns = {name: variant_name(name, options) if name in SIGNALS else name for name in sorted(names)}
     operator = OperatorRef.of(
         Rules, step=step.name, rules=pairs, parameters=dict(parameters), on_null=step.on_null, columns=columns
     )

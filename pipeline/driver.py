@@ -48,6 +48,9 @@ class Driver:
         self.accounts = Accounts()
         self.ledgers: dict[TaskId, list[str]] = {}  # ingest part -> ledger streams, in the order of steps
         self.ledger_rows = 0
+        self.published: dict[
+            str, Path | bytes
+        ] = {}  # beside the shards, by name in the output
 
     def run(
         self,
@@ -79,9 +82,9 @@ class Driver:
                 self._listener.task_done(name, committed.rows_in, committed.rows_out, committed.bytes_in)
         except TaskFailed as failure:
             named = _named(failure, inputs)
-            if not may_fail or len(named) > self._most_failed:
+            if not may_fail or len(self.failed | named) > self._most_failed:
                 raise TaskFailed(name, named, failure.of_parts) from failure
-            self.failed = named
+            self.failed |= named
         self._listener.stage_finished(name)
         return self._roll_up(stage, [done[task] for task in sorted(done)])
 

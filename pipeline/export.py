@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from .steps.writing import (
 from .store import publish, unfinished
 
 SHARD_NAME = re.compile(r"shard-\d{5,}\.(parquet|jsonl(\.gz|\.zst)?|tar)")
-OWN_NAMES = ("manifest.json", "job.yaml", "report.md", "containers.parquet", "ledger")
+OWN_NAMES = ("manifest.json", "job.yaml", "report.md", "containers.parquet", "ledger", "keys")
 LEDGER_SHARES = {"full": 1.0, "sampled": 0.01, "counts": 0.0}
 
 
@@ -181,9 +181,14 @@ class OutputDirectory:
         ledgers: Sequence[Committed],
         containers: Sequence[str],
         totals: dict[str, Any],
+        more: Mapping[str, Path | bytes],
     ) -> list[Shard]:
-        """Replaces an earlier output of the same directory and returns the shards."""
+        """Replaces an earlier output of the same directory and returns the shards.
+
+        `more`: files or contents that steps leave beside the shards, by their names in the output.
+        """
         (self._path / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(self._path / "keys", ignore_errors=True)
         for path in (self._path / "ledger").glob("part-*.parquet"):
             path.unlink()
         # A record larger than a shard leaves the next ones empty.
@@ -194,6 +199,11 @@ class OutputDirectory:
         for committed in ledgers:
             stream = committed.streams["rows"]
             self._place(Path(stream.path), Path("ledger") / f"part-{committed.task:05d}.parquet")
+        for name, found in sorted(more.items()):
+            if isinstance(found, bytes):
+                self._write(name, found)
+            else:
+                self._place(found, Path(name))
         self._write_containers(containers)
         self._write("job.yaml", write_yaml(_portable(job)).encode())
         self._remove_strays(written)
@@ -237,9 +247,10 @@ class OutputDirectory:
         publish(temporary, target)
 
     def _write(self, name: str, data: bytes) -> None:
-        temporary = unfinished(self._path, self._run, name)
+        target = self._path / name
+        temporary = unfinished(target.parent, self._run, target.name)
         temporary.write_bytes(data)
-        publish(temporary, self._path / name)
+        publish(temporary, target)
 
     def _write_containers(self, paths: Sequence[str]) -> None:
         tables = [pq.read_table(path, schema=CONTAINERS) for path in paths]

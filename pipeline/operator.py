@@ -79,6 +79,11 @@ class Operator(ABC):
     version: ClassVar[int] = 1
     kernels: ClassVar[tuple[str, ...]] = ()  # modules that are slow to import: engines may do it once for all
 
+    @classmethod
+    def kernels_with(cls, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+        """The same for an operator that is built with these arguments."""
+        return cls.kernels
+
     def open(self) -> None:
         """Loads what it needs; called once per worker."""
 
@@ -137,6 +142,12 @@ def resolve(ref: OperatorRef) -> type:
     """The class that a reference names."""
     module, _, name = ref.name.partition(":")
     return cast(type, getattr(importlib.import_module(module), name))
+
+
+def kernels_of(ref: OperatorRef) -> tuple[str, ...]:
+    """The modules that the operator compiles or loads."""
+    names: tuple[str, ...] = resolve(ref).kernels_with(json.loads(ref.arguments))  # type: ignore[attr-defined]
+    return names
 
 
 @lru_cache(maxsize=256)

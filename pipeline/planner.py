@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..filters.text.signals import SIGNALS
+from ..filters.text.signals import SIGNALS, inputs_of
 from ..schemas.job import Job
 from ..schemas.records import TEXT
 from ..schemas.steps import Step
 from .accounts import INPUT
 from .compilation import compile_step
 from .compiled import CorpusStep, MapStep
-from .operator import resolve
+from .operator import kernels_of
 from .stage import OperatorRef
 from .steps.text import Signals
 
@@ -78,9 +78,9 @@ class Plan:
     @property
     def kernels(self) -> tuple[str, ...]:
         """The modules that the operators of the job compile or load."""
-        classes: list[Any] = [resolve(ref) for phase in self.all_phases for ref in phase.operators]
-        named = (name for operator in classes for name in operator.kernels)
-        return tuple(dict.fromkeys(named))
+        refs = [ref for phase in self.all_phases for ref in phase.operators]
+        named = (kernels_of(ref) for ref in refs)
+        return tuple(dict.fromkeys(name for names in named for name in names))
 
 
 def plan(job: Job, allow_code: bool = False) -> Plan:
@@ -187,15 +187,18 @@ def _lay_out_phase(phase: Phase, known: set[str], made: set[str]) -> set[str]:
     at_end = frozenset(name for corpus in phase.corpus for name in corpus.reads)
     stored, known, needed = set(known), set(known), {"id", "source"}
     for place, step in enumerate(line):
-        if _missing_signals([step], frozenset(), known):
-            known |= _add_signals(phase, _missing_signals(line[place:], at_end, known), needed)
+        if own := _missing_signals([step], frozenset(), known):
+            # What a later step needs of a column that may not be there yet waits for that step.
+            others = _missing_signals(line[place:], at_end, known)
+            names = [name for name in others if name in own or set(inputs_of(name)) <= set(BASE)]
+            known |= _add_signals(phase, names, needed, made)
         phase.operators.append(step.operator)
         needed |= {name for name in step.reads if name in stored or name not in made | known}
         made |= set(step.adds)
         if step.edits_text:
             known, stored = set(), set()
     if wanted := _missing_signals([], at_end, known):
-        known |= _add_signals(phase, wanted, needed)
+        known |= _add_signals(phase, wanted, needed, made)
     phase.reads = tuple(sorted(needed))
     return set() if any(corpus.edits_text for corpus in phase.corpus) else known
 
@@ -212,12 +215,12 @@ def _missing_signals(steps: list[MapStep], more: frozenset[str], known: set[str]
     return sorted(name for name in wanted if name.partition("@")[0] in SIGNALS and name not in known)
 
 
-def _add_signals(phase: Phase, names: list[str], needed: set[str]) -> set[str]:
+def _add_signals(phase: Phase, names: list[str], needed: set[str], made: set[str]) -> set[str]:
     number = len(phase.signal_streams) + 1
     stream = f"signals_{number}" if number > 1 else "signals"
     phase.signal_streams += (stream,)
     phase.operators.append(OperatorRef.of(Signals, stream=stream, names=names))
-    needed.add("text")
+    needed |= {column for name in names for column in inputs_of(name)} - made
     return set(names)
 
 

@@ -72,7 +72,7 @@ def run_job(
         parts = ingest(job, planned.branches, work, limit, listener, lock.run)
         driver = Driver(work, engine, lock, listener, job.run.max_failed_parts)
         result = _Run(job, planned, driver).run(parts)
-        shards = OutputDirectory(output, lock.run).publish(job, *result)
+        shards = OutputDirectory(output, lock.run).publish(job, *result, driver.published)
         return RunResult(result[-1], shards, str(output), time.monotonic() - began, driver.failed)
     finally:
         engine.close()

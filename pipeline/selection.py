@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
-from ..schemas import verbs
+from ..schemas import selection as schema
+from ..schemas.verbs import OnNull
 from .compiled import CorpusStep, add_layer
 from .driver import Driver, layer_of
 from .operator import build
@@ -47,7 +48,7 @@ def compile_limit(name: str, count: int) -> SelectStep:
     return SelectStep(name, frozenset({"position"}), selector=selector)
 
 
-def compile_select(name: str, options: verbs.Select, seed: int, on_null: verbs.OnNull) -> SelectStep:
+def compile_select(name: str, options: schema.Select, seed: int, on_null: OnNull) -> SelectStep:
     """The best records, by share or by budget."""
     selector = OperatorRef.of(
         TopSelector,

@@ -24,16 +24,22 @@ from .counters import (
     CURLY_BRACKETS,
     DIGITS,
     DUPLICATE_NGRAMS,
+    ELLIPSES,
     HASHES,
     LETTERS,
     LINES_AND_PARAGRAPHS,
     LONGEST_WORD,
+    PUNCTUATED,
     PUNCTUATION_MARKS,
     READING,
+    SPACED_CHARS,
     SPACES,
-    STOP_WORDS,
+    STOP_LIST,
+    SYMBOLS,
     TOP_NGRAMS,
     UPPERCASE,
+    VOCABULARY,
+    WORD_CASES,
     WORD_CHARS,
     WORD_SHAPES,
     WORDS,
@@ -49,10 +55,31 @@ from .lines import (
 from .ngrams import count_ngrams
 from .sentences import INTEREST_TYPE, PHRASES_TYPE, read_lines
 from .tables import slots_for
-from .words import VALID_TYPE, find_spaced_words, find_unicode_words
+from .vocabulary import (
+    CASES_TYPE,
+    count_cases,
+    count_punctuated_sentences,
+    count_stop_words,
+    count_vocabulary,
+    find_punctuated_words,
+)
+from .words import VALID_TYPE, find_cut_words, find_spaced_words, find_unicode_words
 
+# The kinds of words, as the kernels are told.
+SPACED: Final = 0  # `whitespace`
+UNICODE: Final = 1  # `unicode`
+WORDPUNCT: Final = 2  # `wordpunct`
+
+_KINDS: Final = {"whitespace": SPACED, "unicode": UNICODE, "segmented": UNICODE, "wordpunct": WORDPUNCT}
 _GENERATIONS: Final = 16  # at most so many does one document use
 _LAST_GENERATION: Final = 2**32 - 1 - _GENERATIONS
+
+
+def kind_of_words(name: str) -> int:
+    """The number of a kind of words. Raises ValueError for a kind that is not measured."""
+    if name not in _KINDS:
+        raise ValueError(f"words: {name!r} is not one of {', '.join(_KINDS)}")
+    return _KINDS[name]
 
 
 @kernel(f"boolean({BYTES_TYPE}, int64, int64, {CLASSES_TYPE}, int64[::1], int64[::1])")
@@ -103,8 +130,8 @@ def has_letter(data: Any, start: int, stop: int, classes: Any) -> bool:
 
 
 @kernel(
-    f"void({BYTES_TYPE}, {CLASSES_TYPE}, boolean, int64[::1], int64[::1], int64, uint64[::1], "
-    "uint64[::1], int64[::1], int64[::1])"
+    f"void({BYTES_TYPE}, {CLASSES_TYPE}, boolean, int64[::1], int64[::1], int64, uint64[::1], int64[::1], "
+    "int64[::1])"
 )
 def measure_words(
     data: Any,
@@ -113,16 +140,11 @@ def measure_words(
     start: Any,
     stop: Any,
     n_words: int,
-    stop_words: Any,
     hashes: Any,
     before: Any,
     counters: Any,
 ) -> None:
-    """Hashes the words and fills `before`: the characters in the words before each; looks for stop words."""
-    likely = np.uint64(0)  # one bit for the last six bits of each stop word's hash
-    for k in range(len(stop_words)):
-        likely |= np.uint64(1) << (stop_words[k] & np.uint64(63))
-    seen = np.uint64(0)
+    """Hashes the words and fills `before`: the characters in the words before each."""
     chars, longest, alphabetic = 0, 0, 0
     before[0] = 0
     for word in range(n_words):
@@ -132,46 +154,59 @@ def measure_words(
         before[word + 1] = chars
         longest = max(longest, length)
         alphabetic += has_letter(data, begin, end, classes)
-        key = hash_bytes(data, begin, end)
-        hashes[word] = key
-        if (likely >> (key & np.uint64(63))) & np.uint64(1):
-            for k in range(len(stop_words)):
-                if stop_words[k] == key:
-                    seen |= np.uint64(1) << np.uint64(k)
+        hashes[word] = hash_bytes(data, begin, end)
     counters[WORDS] = n_words
     counters[WORD_CHARS] = chars
+    counters[SPACED_CHARS] = chars + max(n_words - 1, 0)
     counters[LONGEST_WORD] = longest
     counters[ALPHABETIC_WORDS] = alphabetic
-    while seen:
-        counters[STOP_WORDS] += 1
-        seen &= seen - np.uint64(1)
+
+
+@kernel(f"int64(int64, {BYTES_TYPE}, int64, int64, {CLASSES_TYPE}, int64[::1], int64[::1])")
+def find_words(kind: int, data: Any, begin: int, end: int, classes: Any, start: Any, stop: Any) -> int:
+    """Writes where the words of data[begin:end] are, and returns how many there are."""
+    if kind == UNICODE:
+        return find_unicode_words(data, begin, end, classes, start, stop, 0)
+    if kind == WORDPUNCT:
+        return find_punctuated_words(data, begin, end, classes, start, stop, 0)
+    return find_spaced_words(data, begin, end, classes, start, stop, 0)
 
 
 @kernel(
-    f"void({BYTES_TYPE}, int64[::1], {VALID_TYPE}, {CLASSES_TYPE}, {INTEREST_TYPE}, {PHRASES_TYPE}, int64, "
-    "boolean, uint64[::1], uint32[::1], int64, int64, int64, int64[:, ::1])"
+    f"void({BYTES_TYPE}, int64[::1], {VALID_TYPE}, {CLASSES_TYPE}, {CASES_TYPE}, {INTEREST_TYPE}, "
+    f"{PHRASES_TYPE}, int64, int64, int64[::1], int64[::1], boolean, uint64[::1], int64[:, ::1], "
+    "uint32[::1], int64, int64, int64, int64[:, ::1], float64[::1])"
 )
 def measure(
     data: Any,
     offsets: Any,
     valid: Any,
     classes: Any,
+    cases: Any,
     interest: Any,
     phrases: Any,
     wanted: int,
-    unicode: bool,
+    kind: int,
+    first_cut: Any,
+    cuts: Any,
+    redpajama_ngrams: bool,
     stop_words: Any,
+    stop_lists: Any,
     bullets: Any,
     short_line: int,
     min_line_words: int,
     max_word: int,
     counters: Any,
+    entropies: Any,
 ) -> None:
-    """Fills counters[i] (zeros before) with what is `wanted` of document i; skips null documents."""
+    """Fills counters[i] (zeros before) with what is `wanted` of document i, and entropies[i] with that of its
+    words; skips null documents. `kind` is of the words, `cuts` are as in words.Cuts;
+    stop_words[stop_lists[i, 0]:stop_lists[i, 1]] is the table of the stop words of document i."""
     longest = 0
     for i in range(len(valid)):
         longest = max(longest, offsets[i + 1] - offsets[i])
-    room = longest // 2 + 2
+    room = longest + 2 if kind == WORDPUNCT or len(cuts) > 0 else longest // 2 + 2
+    seen_stop_words = np.full(len(stop_words), -1, np.int64)
     start, stop = np.empty(room, np.int64), np.empty(room, np.int64)
     hashes, rolling = np.empty(room, np.uint64), np.empty(room, np.uint64)
     before, places = np.empty(room, np.int64), np.empty(room, np.int64)
@@ -189,11 +224,20 @@ def measure(
         ascii = count_classes(data, begin, end, classes, histogram, row)
         n_words = 0
         if wanted & WORD_SHAPES:
-            if unicode:
-                n_words = find_unicode_words(data, begin, end, classes, start, stop, 0)
+            if first_cut[i] < first_cut[i + 1]:
+                n_words = find_cut_words(
+                    data, begin, end, classes, cuts, first_cut[i], first_cut[i + 1], start, stop, 0
+                )
             else:
-                n_words = find_spaced_words(data, begin, end, classes, start, stop, 0)
-            measure_words(data, classes, ascii, start, stop, n_words, stop_words, hashes, before, row)
+                n_words = find_words(kind, data, begin, end, classes, start, stop)
+            measure_words(data, classes, ascii, start, stop, n_words, hashes, before, row)
+        if wanted & STOP_LIST:
+            first, last = stop_lists[i]
+            count_stop_words(hashes, n_words, stop_words[first:last], seen_stop_words[first:last], i, row)
+        if wanted & WORD_CASES:
+            count_cases(data, cases, start, stop, n_words, row)
+        if wanted & PUNCTUATED:
+            count_punctuated_sentences(data, begin, end, classes, row)
         n_lines = 0
         if wanted & LINES_AND_PARAGRAPHS:
             n_lines = count_line_ends(data, begin, end) + 1
@@ -223,6 +267,10 @@ def measure(
                 max_word,
                 row,
             )
+            row[SYMBOLS] = row[HASHES] + row[ELLIPSES]
+        if wanted & VOCABULARY:
+            generation += 1
+            entropies[i] = count_vocabulary(hashes, n_words, table, generation, places, row)
         if wanted & (TOP_NGRAMS | DUPLICATE_NGRAMS):
             generation = count_ngrams(
                 hashes,
@@ -230,6 +278,7 @@ def measure(
                 n_words,
                 wanted & TOP_NGRAMS != 0,
                 wanted & DUPLICATE_NGRAMS != 0,
+                redpajama_ngrams,
                 table,
                 generation,
                 rolling,

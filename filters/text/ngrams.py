@@ -8,6 +8,12 @@ The n-gram at word i is the words i to i + n - 1; it *repeats* if the same words
 - the characters of an n-gram are those of its words, without what is between them, and a character inside
   several overlapping occurrences counts once, as the paper asks for.
 
+RedPajama-V2 (github.com/togethercomputer/RedPajama-Data, quality_signals/repetitions.py) counts otherwise:
+
+- top n-gram: among those with the most occurrences the one that is first in the text, and its characters
+  times its occurrences, so that overlapping ones can make a share above 1;
+- duplicate n-grams: every occurrence of an n-gram that occurs more than once, the first one too.
+
 N-grams are compared by a 64-bit hash, a polynomial in the hashes of their words. Two different n-grams of a
 document of m words are taken as equal with a probability of about m**2 / 2**65, which no signal would show.
 
@@ -32,7 +38,10 @@ _LAST_TOP: Final = 4
 _INTS: Final = "int64[::1]"
 
 
-@kernel(f"int64(int64, int64, {_INTS}, uint64[::1], {_INTS}, {TABLE_TYPE}, int64, int8[::1], int64[:, ::1])")
+@kernel(
+    f"int64(int64, int64, {_INTS}, uint64[::1], {_INTS}, {TABLE_TYPE}, int64, int8[::1], int64[:, ::1], "
+    "boolean)"
+)
 def _top_ngram(
     n: int,
     left: int,
@@ -43,10 +52,11 @@ def _top_ngram(
     generation: int,
     occurs_again: Any,
     covers: Any,
+    redpajama: bool,
 ) -> int:
-    """Characters covered by the top n-gram; marks the places whose n-gram occurs more than once."""
+    """Characters of the top n-gram; marks the places whose n-gram occurs more than once."""
     slots = slots_for(left)
-    most, best = 1, 0
+    most, best, top = 1, 0, 0
     for k in range(left):
         i = places[k]
         first = find_or_insert(table, slots, generation, rolling[i], i)
@@ -61,7 +71,11 @@ def _top_ngram(
         covers[first, 0] += 1
         covers[first, 1] += before[i + n] - before[max(i, covers[first, 2])]
         covers[first, 2] = i + n
-        if covers[first, 0] > most or (covers[first, 0] == most and covers[first, 1] > best):
+        if redpajama:
+            if covers[first, 0] > most or (covers[first, 0] == most and first < top):
+                most, top = covers[first, 0], first
+                best = most * (before[first + n] - before[first])
+        elif covers[first, 0] > most or (covers[first, 0] == most and covers[first, 1] > best):
             most, best = covers[first, 0], covers[first, 1]
     return best
 
@@ -119,7 +133,7 @@ def _cover_duplicates(n_words: int, before: Any, repeats: Any, places: Any, coun
 
 
 @kernel(
-    f"int64(uint64[::1], {_INTS}, int64, boolean, boolean, {TABLE_TYPE}, int64, "
+    f"int64(uint64[::1], {_INTS}, int64, boolean, boolean, boolean, {TABLE_TYPE}, int64, "
     f"uint64[::1], {_INTS}, int8[::1], int8[::1], int64[:, ::1], {_INTS})"
 )
 def count_ngrams(
@@ -128,6 +142,7 @@ def count_ngrams(
     n_words: int,
     want_top: bool,
     want_duplicates: bool,
+    redpajama: bool,
     table: Any,
     generation: int,
     rolling: Any,
@@ -139,8 +154,8 @@ def count_ngrams(
 ) -> int:
     """Writes the n-gram counters of one document; returns the last generation of `table` that it used.
 
-    words: hashes. before[i]: characters in the words before i. The table has slots_for(n_words) slots. The
-    other arrays are room for n_words each (`covers` has three columns).
+    words: hashes. before[i]: characters in the words before i. `redpajama`: as RedPajama-V2 counts. The table
+    has slots_for(n_words) slots. The other arrays are room for n_words each (`covers` has three columns).
     """
     n = 2 if want_top else _FIRST_DUPLICATE
     last = _LAST if want_duplicates else _LAST_TOP
@@ -156,12 +171,15 @@ def count_ngrams(
     while n <= last and left > 0:
         generation += 1
         if n <= _LAST_TOP:
-            top = _top_ngram(n, left, places, rolling, before, table, generation, occurs_again, covers)
+            top = _top_ngram(
+                n, left, places, rolling, before, table, generation, occurs_again, covers, redpajama
+            )
             counters[TOP_2GRAM_CHARS + n - 2] = top
         else:
             _mark_repeats(n, left, places, rolling, table, generation, occurs_again, repeats)
         left = _places_of_longer(n, left, places, rolling, words, n_words, occurs_again)
         n += 1
     if want_duplicates:
-        _cover_duplicates(n_words, before, repeats, places, counters)
+        # Longer n-grams come last, so that a place holds the longest that occurs again from there on.
+        _cover_duplicates(n_words, before, occurs_again if redpajama else repeats, places, counters)
     return generation

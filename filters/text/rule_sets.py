@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ...schemas.rules import RuleSet
 from .c4 import C4
+from .code import CODE, SANTACODER, STARCODER, STARCODER2
 from .fineweb import FINEWEB
 from .gopher import GOPHER_QUALITY, GOPHER_REPETITION
+from .signal_options import OPTIONS
 
 RULE_SETS: Final[dict[str, RuleSet]] = {
-    rules.name: rules for rules in (GOPHER_QUALITY, GOPHER_REPETITION, C4, FINEWEB)
+    rules.name: rules
+    for rules in (
+        GOPHER_QUALITY,
+        GOPHER_REPETITION,
+        C4,
+        FINEWEB,
+        CODE,
+        STARCODER,
+        SANTACODER,
+        STARCODER2,
+    )
 }
+
+
+def split_arguments(rule_set: RuleSet, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a job gives a rule set: the parameters of its rules, and the options of its signals."""
+    options = {name: value for name, value in given.items() if name in OPTIONS}
+    parameters = {name: value for name, value in given.items() if name not in OPTIONS}
+    return {**rule_set.parameters, **parameters}, options

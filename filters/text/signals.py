@@ -1,17 +1,20 @@
-"""Text signals: what can be measured of a text without a model, for a whole array in one compiled pass.
+"""Text signals: what can be measured of a record without a model, for a whole batch in one call.
 
-Words are those of `split_words`, of the kind that the caller chooses. A line is a piece between line ends
+Words are those of `split_words`, of the kind that the options choose. A line is a piece between line ends
 ("\\n", "\\r\\n" or "\\r") that holds more than white space; a paragraph is a run of lines with no blank one
 between them. Characters are Unicode code points. A fraction or ratio of nothing is 0. Null text has null
 signals; the empty text has zeros.
+
+A signal that is measured with other options than the defaults is a *variant*, and its column's name says so:
+`stop_word_count@stop_words=der,die&words=unicode`. Only options that the signal depends on are in the name,
+in one order, so that equal choices share a column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,229 +22,176 @@ import pyarrow as pa
 
 from . import counters as c
 from .buffers import text_buffers
-from .counters import (
-    CHARACTERS,
-    DUPLICATE_NGRAMS,
-    DUPLICATE_SIZES,
-    LINES_AND_PARAGRAPHS,
-    READING,
-    TOP_NGRAMS,
-    TOP_SIZES,
-    WORD_SHAPES,
-)
+from .code import code_signals
+from .line_signals import line_signals
+from .pii import PII_SIGNALS
+from .signal_options import DEFAULTS, SignalOptions, read_suffix, write_suffix
+from .signal_specs import ENTROPY, Family, SignalSpec, measured
+from .url_signals import url_signals
 
 if TYPE_CHECKING:
     from .words import WordKind
 
+__all__ = [
+    "SIGNALS",
+    "SIGNALS_VERSION",
+    "SignalOptions",
+    "SignalSpec",
+    "compute_signals",
+    "inputs_of",
+    "options_of",
+    "parse_variant",
+    "variant_name",
+]
+
 SIGNALS_VERSION: Final = 1  # changes whenever a signal of some text does
 
-_READING = READING | WORD_SHAPES | LINES_AND_PARAGRAPHS
-_GOPHER = "Rae et al. 2021, arXiv:2112.11446"
-_C4 = "Raffel et al. 2020, arXiv:1910.10683, section 2.2; tensorflow_datasets, text/c4_utils.py"
-_FINEWEB = "Penedo et al. 2024, arXiv:2406.17557; datatrove, filters/fineweb_quality_filter.py"
 
-
-@dataclass(frozen=True)
-class SignalSpec:
-    """A signal: its column's name and type, what it is (with its unit), and where it was first described.
-
-    It is the counter `of`, divided by the counter `per` where there is one; `needs` are the parts of the
-    pass that fill them.
-    """
-
-    name: str
-    type: pa.DataType
-    doc: str
-    source: str
-    of: int
-    per: int | None
-    needs: int
-
-
-@dataclass(frozen=True)
-class SignalOptions:
-    """What the definitions of some signals leave open.
-
-    `stop_words`: at most 64, compared as they are written. `bullets`: characters that open an item of a list;
-    the paper names none, datatrove takes "•" and "-", Dolma "*" and "-". `short_line`: the most characters of
-    a short line. `c4_min_line_words`, `c4_max_word_length`: C4 drops lines of fewer words, and those with a
-    longer word; 5 and 1000 in c4_utils.py, 3 and 1000 in datatrove.
-    """
-
-    stop_words: tuple[str, ...] = ("the", "be", "to", "of", "and", "that", "have", "with")
-    bullets: str = "•*-"
-    short_line: int = 30
-    c4_min_line_words: int = 5
-    c4_max_word_length: int = 1000
-
-    def __post_init__(self) -> None:
-        if len(set(self.stop_words)) > 64:
-            raise ValueError(f"stop_words: {len(set(self.stop_words))} words; at most 64 can be looked for")
-        if "" in self.stop_words:
-            raise ValueError("stop_words: the empty string is no word")
-
-
-def _count(name: str, of: int, needs: int, doc: str, source: str = "") -> SignalSpec:
-    return SignalSpec(name, pa.int64(), doc, source, of, None, needs)
-
-
-def _ratio(name: str, of: int, per: int, needs: int, doc: str, source: str = "") -> SignalSpec:
-    return SignalSpec(name, pa.float64(), doc, source, of, per, needs)
-
-
-def _general() -> Iterator[SignalSpec]:
-    yield _count("byte_count", c.BYTES, 0, "Bytes of the text in UTF-8.")
-    yield _count("char_count", c.CHARS, CHARACTERS, "Characters.")
-    yield _count("word_count", c.WORDS, WORD_SHAPES, "Words.", f"{_GOPHER}, section A.1.1")
-    yield _count("line_count", c.LINES, LINES_AND_PARAGRAPHS, "Lines.")
-    yield _count("paragraph_count", c.PARAGRAPHS, LINES_AND_PARAGRAPHS, "Paragraphs.")
-    yield _count("sentence_count", c.SENTENCES, _READING, "Sentences; see sentences.py for what ends one.")
-    yield _count("max_word_length", c.LONGEST_WORD, WORD_SHAPES, "Characters of the longest word.")
-    for name, counter, what in (
-        ("letter", c.LETTERS, "letters (category L)"),
-        ("digit", c.DIGITS, "decimal digits (category Nd)"),
-        ("uppercase", c.UPPERCASE, "upper- and title-case letters (categories Lu and Lt)"),
-        ("whitespace", c.SPACES, "white space (str.isspace)"),
-        ("punctuation", c.PUNCTUATION_MARKS, "punctuation (category P)"),
-    ):
-        yield _ratio(
-            f"{name}_char_ratio", counter, c.CHARS, CHARACTERS, f"Share of characters that are {what}."
-        )
-
-
-def _gopher_quality() -> Iterator[SignalSpec]:
-    source = f"{_GOPHER}, section A.1.1"
-    words, lines = WORD_SHAPES, LINES_AND_PARAGRAPHS
-    yield _ratio("mean_word_length", c.WORD_CHARS, c.WORDS, words, "Characters per word.", source)
-    yield _ratio("hash_word_ratio", c.HASHES, c.WORDS, words | CHARACTERS, '"#" per word.', source)
-    yield _ratio(
-        "ellipsis_word_ratio",
-        c.ELLIPSES,
-        c.WORDS,
-        _READING,
-        '"…" and "..." (not overlapping) per word.',
-        source,
-    )
-    doc = "Share of words with at least one letter."
-    yield _ratio("alphabetic_word_fraction", c.ALPHABETIC_WORDS, c.WORDS, words, doc, source)
-    doc = "How many different stop words are among the words, case as written."
-    yield _count("stop_word_count", c.STOP_WORDS, words, doc, source)
-    doc = "Share of lines whose first character, after white space, is a bullet."
-    yield _ratio("bullet_line_fraction", c.BULLET_LINES, c.LINES, lines, doc, source)
-    doc = 'Share of lines that end, before white space, in "..." or "…".'
-    yield _ratio("ellipsis_line_fraction", c.ELLIPSIS_LINES, c.LINES, lines, doc, source)
-
-
-def _gopher_repetition() -> Iterator[SignalSpec]:
-    source = f"{_GOPHER}, table A1"
-    needs = LINES_AND_PARAGRAPHS
-    doc = "Share of lines equal to an earlier one, white space included."
-    yield _ratio("duplicate_line_fraction", c.DUPLICATE_LINES, c.LINES, needs, doc, source)
-    doc = "Share of paragraphs whose lines are those of an earlier paragraph."
-    yield _ratio("duplicate_paragraph_fraction", c.DUPLICATE_PARAGRAPHS, c.PARAGRAPHS, needs, doc, source)
-    doc = "Share of the lines' characters that are in lines equal to an earlier one."
-    yield _ratio("duplicate_line_char_fraction", c.DUPLICATE_LINE_CHARS, c.LINE_CHARS, needs, doc, source)
-    doc = "Share of the lines' characters that are in paragraphs equal to an earlier one."
-    yield _ratio(
-        "duplicate_paragraph_char_fraction", c.DUPLICATE_PARAGRAPH_CHARS, c.LINE_CHARS, needs, doc, source
-    )
-    for n in TOP_SIZES:
-        doc = f"Share of the words' characters inside the most frequent {n}-gram; see ngrams.py."
-        counter = c.TOP_2GRAM_CHARS + n - TOP_SIZES[0]
-        yield _ratio(
-            f"top_{n}gram_char_fraction", counter, c.WORD_CHARS, WORD_SHAPES | TOP_NGRAMS, doc, source
-        )
-    for n in DUPLICATE_SIZES:
-        doc = f"Share of the words' characters inside {n}-grams that occurred before; see ngrams.py."
-        counter = c.DUPLICATE_5GRAM_CHARS + n - DUPLICATE_SIZES[0]
-        yield _ratio(
-            f"duplicate_{n}gram_char_fraction",
-            counter,
-            c.WORD_CHARS,
-            WORD_SHAPES | DUPLICATE_NGRAMS,
-            doc,
-            source,
-        )
-
-
-def _c4() -> Iterator[SignalSpec]:
-    doc = '"lorem ipsum", the case of ASCII letters aside.'
-    yield _count("lorem_ipsum_count", c.LOREM_IPSUM, _READING, doc, _C4)
-    yield _count("curly_bracket_count", c.CURLY_BRACKETS, CHARACTERS, '"{" and "}".', _C4)
-    doc = 'Share of lines that mention "javascript", the case of ASCII letters aside.'
-    yield _ratio("javascript_line_fraction", c.JAVASCRIPT_LINES, c.LINES, _READING, doc, _C4)
-    doc = "Share of lines with a phrase of cookie and privacy notices (sentences.PHRASES)."
-    yield _ratio("policy_line_fraction", c.POLICY_LINES, c.LINES, _READING, doc, _C4)
-    doc = (
-        "Sentences in the lines that C4 keeps: enough words, none too long, no JavaScript, no policy notice, "
-        'and an end in terminal punctuation that is not "...".'
-    )
-    yield _count("c4_sentence_count", c.C4_SENTENCES, _READING, doc, _C4)
-    doc = "The same without the condition on how a line ends."
-    yield _count("c4_sentence_count_any_ending", c.C4_SENTENCES_ANY_ENDING, _READING, doc, _C4)
-
-
-def _fineweb() -> Iterator[SignalSpec]:
-    lines = LINES_AND_PARAGRAPHS
-    doc = (
-        "Share of lines that end, before white space, in a sentence terminal (Unicode property "
-        "Sentence_Terminal) or a closing quotation mark."
-    )
-    yield _ratio("terminal_punctuation_line_fraction", c.TERMINAL_LINES, c.LINES, lines, doc, _FINEWEB)
-    doc = "Share of lines of at most `short_line` characters, white space included."
-    yield _ratio("short_line_fraction", c.SHORT_LINES, c.LINES, lines, doc, _FINEWEB)
-    doc = "Line ends per word, blank lines included."
-    yield _ratio("newline_word_ratio", c.NEWLINES, c.WORDS, lines | WORD_SHAPES, doc, _FINEWEB)
+def _pii() -> Iterable[SignalSpec]:
+    for name, doc in PII_SIGNALS.items():
+        yield SignalSpec(name, pa.int64(), "occurrences", doc, "", "pii")
 
 
 SIGNALS: Final[Mapping[str, SignalSpec]] = MappingProxyType(
     {
         spec.name: spec
-        for group in (_general, _gopher_quality, _gopher_repetition, _c4, _fineweb)
-        for spec in group()
+        for specs in (measured(), line_signals(), code_signals(), url_signals(), _pii())
+        for spec in specs
     }
 )
 
+Columns = Mapping[str, pa.Array]
+_Request = tuple[str, SignalSpec]  # the name of a column, and the signal in it
+
+
+def variant_name(signal: str, options: SignalOptions = DEFAULTS) -> str:
+    """The name of the column that holds a signal measured with these options.
+
+    Raises KeyError for a signal that does not exist.
+    """
+    return signal + write_suffix(options, SIGNALS[signal].options)
+
+
+def parse_variant(name: str) -> tuple[str, SignalOptions]:
+    """The signal and the options that a column's name says: `variant_name` backwards.
+
+    Raises KeyError for a signal that does not exist, ValueError where its options are not as written by
+    `variant_name`.
+    """
+    signal, at, suffix = name.partition("@")
+    options = read_suffix(suffix) if at else DEFAULTS
+    if variant_name(signal, options) != name:
+        raise ValueError(f'"{name}": options that {signal} does not depend on, or not in their order')
+    return signal, options
+
+
+def inputs_of(name: str) -> tuple[str, ...]:
+    """The columns that a variant is computed from. Raises as `parse_variant` does."""
+    signal, options = parse_variant(name)
+    return (*SIGNALS[signal].inputs, *options.inputs)
+
+
+def options_of(names: Iterable[str]) -> frozenset[str]:
+    """The options that some of these columns depend on; names that are no signals count for nothing."""
+    return frozenset(option for name in names if name in SIGNALS for option in SIGNALS[name].options)
+
 
 def compute_signals(
-    text: pa.Array, names: Collection[str], words: WordKind = "whitespace", **options: Any
+    columns: pa.Array | pa.RecordBatch | Columns,
+    names: Collection[str],
+    words: str = DEFAULTS.words,
+    **options: Any,
 ) -> dict[str, pa.Array]:
-    """The named signals of each text of a string array, in the order of `names`; null for null.
+    """The named signals of each record, in the order of `names`, under these names.
 
-    Only the parts of the pass that these signals need are run. `options` are those of SignalOptions.
-    Raises KeyError for a signal that does not exist, TypeError for an unknown option or for an array that is
-    not text, ValueError for another kind of words.
+    `columns` is a batch, or columns by name, or the texts alone. A name is that of a variant; `words` and
+    `options` (those of SignalOptions) hold for the names that say nothing. Null where the input is null. Only
+    the parts of the passes that these signals need are run, and one pass serves all variants whose options do
+    not contradict each other.
+
+    Raises KeyError for a signal, or for an input, that does not exist; TypeError for an unknown option or for
+    an input that is not text; ValueError for an option's value that cannot be.
     """
-    from .characters import character_classes
-    from .measure import measure
-    from .sentences import interest_table, phrase_table
-    from .words import is_unicode
+    given = SignalOptions.of({"words": words, **options})
+    found: dict[str, pa.Array] = {}
+    for family, chosen, requests in _passes(names, given):
+        found |= _FAMILIES[family](_by_name(columns), requests, chosen)
+    return {name: found[name] for name in names}
 
-    chosen = SignalOptions(**options)
-    specs = [SIGNALS[name] for name in names]
+
+def _by_name(columns: pa.Array | pa.RecordBatch | Columns) -> Columns:
+    if isinstance(columns, pa.RecordBatch):
+        return {name: columns.column(name) for name in columns.schema.names}
+    return columns if isinstance(columns, Mapping) else {"text": columns}
+
+
+def _passes(names: Iterable[str], given: SignalOptions) -> list[tuple[Family, SignalOptions, list[_Request]]]:
+    """The signals of each pass: those of one family whose options agree where they share them."""
+    groups: list[tuple[Family, dict[str, Any], list[_Request]]] = []
+    for name in names:
+        signal, options = parse_variant(name) if "@" in name else (name, given)
+        spec = SIGNALS[signal]
+        wanted = {option: options.canonical(option) for option in spec.options}
+        for family, chosen, requests in groups:
+            if family == spec.family and all(
+                chosen.get(key, value) == value for key, value in wanted.items()
+            ):
+                chosen |= wanted
+                requests.append((name, spec))
+                break
+        else:
+            groups.append((spec.family, wanted, [(name, spec)]))
+    return [(family, SignalOptions(**chosen), requests) for family, chosen, requests in groups]
+
+
+def _measure(columns: Columns, requests: Sequence[_Request], options: SignalOptions) -> dict[str, pa.Array]:
+    from .characters import character_classes
+    from .measure import kind_of_words, measure
+    from .sentences import interest_table, phrase_table
+    from .vocabulary import letter_cases
+    from .words import cuts_of
+
+    text = columns["text"]
+    if options.normalize == "redpajama":
+        from .redpajama import normalize
+
+        text = normalize(text)
     buffers = text_buffers(text)
     wanted = 0
-    for spec in specs:
+    for _, spec in requests:
         wanted |= spec.needs
     counters = np.zeros((len(buffers), c.COUNTERS), np.int64)
+    entropies = np.zeros(len(buffers), np.float64)
+    cuts = cuts_of(buffers, cast("WordKind", options.words))
+    lists, of_document, known = _stop_lists(columns, options, len(buffers))
     measure(
         buffers.data,
         buffers.offsets,
         buffers.valid,
         character_classes(),
+        letter_cases() if wanted & c.WORD_CASES else _NO_CASES,
         interest_table(),
         phrase_table(),
         wanted,
-        is_unicode(words),
-        _hashes(chosen.stop_words),
-        np.array(sorted(set(map(ord, chosen.bullets))), np.uint32),
-        chosen.short_line,
-        chosen.c4_min_line_words,
-        chosen.c4_max_word_length,
+        kind_of_words(options.words),
+        cuts.first,
+        cuts.at,
+        options.ngrams == "redpajama",
+        lists,
+        of_document,
+        np.array(sorted(set(map(ord, options.bullets))), np.uint32),
+        options.short_line,
+        options.c4_min_line_words,
+        options.c4_max_word_length,
         counters,
+        entropies,
     )
-    null = None if buffers.valid.all() else ~buffers.valid
-    return {spec.name: pa.array(_values(counters, spec), spec.type, mask=null) for spec in specs}
+    found = {}
+    for name, spec in requests:
+        valid = buffers.valid & known if "stop_words" in spec.options else buffers.valid
+        values = entropies if spec.of == ENTROPY else _values(counters, spec)
+        found[name] = pa.array(values, spec.type, mask=None if valid.all() else ~valid)
+    return found
 
 
 def _values(counters: npt.NDArray[np.int64], spec: SignalSpec) -> npt.NDArray[Any]:
@@ -251,8 +201,55 @@ def _values(counters: npt.NDArray[np.int64], spec: SignalSpec) -> npt.NDArray[An
     return of / np.maximum(counters[:, spec.per], 1)
 
 
-def _hashes(words: tuple[str, ...]) -> npt.NDArray[np.uint64]:
-    from .hashing import hash_bytes
+def _stop_lists(
+    columns: Columns, options: SignalOptions, rows: int
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Tables of stop words in a row; where each record's begins and ends; which records have one."""
+    from .vocabulary import stop_table
 
-    encoded = [np.frombuffer(word.encode(), np.uint8) for word in sorted(set(words))]
-    return np.array([hash_bytes(word, 0, len(word)) for word in encoded], np.uint64)
+    if not isinstance(options.stop_words, str):
+        table = stop_table(options.stop_words)
+        return table, np.full((rows, 2), (0, len(table)), np.int64), np.ones(rows, np.bool_)
+    from .stop_words import stop_words_for
+
+    languages = columns["lang"].dictionary_encode()
+    lists = [stop_words_for(language) for language in languages.dictionary.to_pylist()]
+    tables = [stop_table(tuple(words or ())) for words in (*lists, ())]
+    ends = np.cumsum([len(table) for table in tables])
+    places = np.array([(end - len(table), end) for table, end in zip(tables, ends, strict=True)], np.int64)
+    index = languages.indices.fill_null(len(lists)).to_numpy(zero_copy_only=False)
+    known = np.array([bool(words) for words in (*lists, ())], np.bool_)
+    return np.concatenate(tables), places[index], known[index]
+
+
+def _lines(columns: Columns, requests: Sequence[_Request], options: SignalOptions) -> dict[str, pa.Array]:
+    from .line_values import measure_lines
+
+    return measure_lines(columns["text"], requests, options)
+
+
+def _code(columns: Columns, requests: Sequence[_Request], options: SignalOptions) -> dict[str, pa.Array]:
+    from .source_code import measure_code
+
+    return measure_code(columns["text"], requests, options)
+
+
+def _url(columns: Columns, requests: Sequence[_Request], options: SignalOptions) -> dict[str, pa.Array]:
+    from .url_signals import measure_urls
+
+    return measure_urls(columns["url"], requests)
+
+
+def _count_pii(columns: Columns, requests: Sequence[_Request], options: SignalOptions) -> dict[str, pa.Array]:
+    from .pii import PII_KINDS, count_pii
+
+    # A span counts for the first of the kinds that are looked for: a number must not depend on what else is.
+    counts = count_pii(columns["text"], PII_KINDS)
+    return {name: counts[spec.name] for name, spec in requests}
+
+
+_NO_CASES: Final = np.zeros(1, np.uint8)
+_NO_CASES.flags.writeable = False
+_FAMILIES: Final[
+    Mapping[str, Callable[[Columns, Sequence[_Request], SignalOptions], dict[str, pa.Array]]]
+] = {"measure": _measure, "lines": _lines, "code": _code, "url": _url, "pii": _count_pii}

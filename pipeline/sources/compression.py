@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from .limits import ReadLimits
+
 GZIP_MAGIC: Final = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
 
@@ -48,10 +50,15 @@ def compression_of(head: bytes) -> str:
 class Decoded:
     """File-like: `read(size)` gives decoded bytes, b"" at the end or at a fault (then `fault` is set).
 
-    `file` stands at byte `start`, where a member (or a plain file's wanted range) begins.
+    `file` stands at byte `start`, where a member (or a plain file's wanted range) begins. With `limits`, a
+    stream that grows out of all proportion to its file ends with the fault `decompression_bomb`.
     """
 
-    def __init__(self, file: BinaryIO, compression: str, start: int = 0) -> None:
+    def __init__(
+        self, file: BinaryIO, compression: str, start: int = 0, limits: ReadLimits | None = None
+    ) -> None:
+        self._start = start
+        self._limits = limits if compression != "plain" else None
         self.fault: Fault | None = None
         self.failure: OSError | None = None  # what the file system raised, for whoever catches it on the way
         self.compression = compression
@@ -108,7 +115,9 @@ class Decoded:
         if self.fault is not None:
             return b""
         try:
-            member, piece = next(self._pieces)
+            member, piece, coded = next(self._pieces)
+            if self._limits is not None:
+                self._refuse_bomb(member, self._decoded + len(piece), coded - self._start)
         except StopIteration:
             return b""
         except _Broken as broken:
@@ -122,6 +131,12 @@ class Decoded:
             self._decoded_starts.append(self._decoded)
         self._decoded += len(piece)
         return piece
+
+    def _refuse_bomb(self, member: int, decoded: int, coded: int) -> None:
+        assert self._limits is not None
+        if decoded > max(self._limits.stream_free_bytes, coded * self._limits.max_ratio):
+            detail = f"{coded} bytes make more than {decoded}, above max_ratio {self._limits.max_ratio:g}"
+            raise _Broken(Fault("decompression_bomb", member, detail))
 
 
 class _Feed:
@@ -143,12 +158,17 @@ class _Feed:
         self.offset += count
 
 
-def _plain(file: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
+_Pieces = Iterator[
+    tuple[int, bytes, int]
+]  # the member's offset, decoded bytes, the next unread byte's offset
+
+
+def _plain(file: BinaryIO, start: int) -> _Pieces:
     while block := file.read(_BLOCK):
-        yield start, block
+        yield start, block, 0
 
 
-def _gzip(file: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
+def _gzip(file: BinaryIO, start: int) -> _Pieces:
     feed = _Feed(file, start, _GZIP_FEED)
     while _skip_padding(feed):
         member, inflate = feed.offset, zlib.decompressobj(wbits=31)
@@ -160,7 +180,7 @@ def _gzip(file: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
                 raise _Broken(Fault("corrupt", member, f"gzip: {error}")) from error
             feed.advance(len(data) - len(inflate.unused_data if inflate.eof else inflate.unconsumed_tail))
             if piece:
-                yield member, piece
+                yield member, piece, feed.offset
             elif not data:
                 raise _Broken(Fault("truncated", member, "the file ends inside a gzip member"))
 
@@ -175,7 +195,7 @@ def _skip_padding(feed: _Feed) -> bool:
     return False
 
 
-def _zstd(file: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
+def _zstd(file: BinaryIO, start: int) -> _Pieces:
     import zstandard
 
     feed = _Feed(file, start, _ZSTD_FEED)
@@ -192,7 +212,7 @@ def _zstd(file: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
                 raise _Broken(Fault("corrupt", frame, f"zstd: {error}")) from error
             feed.advance(len(data) - (len(decoder.unused_data) if decoder.eof else 0))
             if piece:
-                yield frame, piece
+                yield frame, piece, feed.offset
 
 
 _PIECES: Final = {"plain": _plain, "gzip": _gzip, "zstd": _zstd}

@@ -1,4 +1,4 @@
-"""The accounts of what records come out of: files, and the records of WARC files."""
+"""The accounts of what records come out of: files, and the records of WARC and ARC files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ READ: Final = "read"
 FILE: Final = "file"
 FILE_RANGE: Final = "file_range"  # a later split of a file; entered only where it has a fault
 WARC_RECORD: Final = "warc_record"
+ARC_RECORD: Final = "arc_record"
 
 
 class ContainerCounts:

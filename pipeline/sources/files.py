@@ -6,10 +6,23 @@ import difflib
 import glob
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, Final, cast
+from typing import BinaryIO, Final, cast
 from urllib.parse import urlsplit
+
+from .looking_up import NotThere, look_up
+from .remote import RemoteFile, origin
+from .source_file import SourceError, SourceFile
+
+__all__ = [
+    "SourceError",
+    "SourceFile",
+    "expand",
+    "guess_format",
+    "is_cheap_to_enter",
+    "is_remote",
+    "open_file",
+]
 
 COMPRESSED_SUFFIXES: Final = (".gz", ".zst", ".zstd")
 
@@ -23,24 +36,15 @@ _FORMATS: Final = (
     (".json", "jsonl"),
     (".parquet", "parquet"),
     (".pq", "parquet"),
+    (".csv", "csv"),
+    (".tsv", "tsv"),
+    (".arc", "arc"),
+    (".html", "html"),
+    (".htm", "html"),
+    (".xhtml", "html"),
+    (".txt", "text"),
+    (".paths", "paths"),
 )
-
-
-class SourceError(Exception):
-    """An input names nothing that can be read. The message says what was looked for and what is near it."""
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One input file as it was when the job first looked.
-
-    `etag` changes when the file does: its modification time in nanoseconds where it is local, otherwise what
-    the store gives as entity tag, checksum or date (empty where it gives none).
-    """
-
-    path: str
-    size: int  # bytes
-    etag: str
 
 
 def is_remote(path: str) -> bool:
@@ -54,15 +58,17 @@ def expand(path: str) -> list[SourceFile]:
     A path that exists is taken literally, also if it has glob characters. Raises SourceError if nothing
     matches, or if it is a folder.
     """
-    files = _expand_remote(path) if is_remote(path) else _expand_local(path)
+    try:
+        files = look_up(path) if is_remote(path) else _expand_local(path)
+    except NotThere:
+        files = []
     if not files:
         raise SourceError(_nothing_matches(path))
     return sorted(files, key=lambda file: file.path)
 
 
 def guess_format(path: str) -> str:
-    """`warc`, `wet`, `jsonl` or `parquet`, from the name without `.gz` or `.zst`. Raises SourceError
-    otherwise."""
+    """The format that a name says, without `.gz` or `.zst`. Raises SourceError where it says none."""
     name = PurePosixPath(urlsplit(path).path if is_remote(path) else path.replace(os.sep, "/")).name.lower()
     for suffix in COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
@@ -75,18 +81,28 @@ def guess_format(path: str) -> str:
     )
 
 
-def open_file(path: str, start: int = 0) -> BinaryIO:
-    """Opens a local path or a URL for reading bytes, at byte `start`. Raises OSError as the file system
-    does."""
-    if is_remote(path):
-        import fsspec
+def open_file(path: str, start: int = 0, ahead: bool = True, until: int | None = None) -> BinaryIO:
+    """Opens a local path or a URL for reading bytes, at byte `start`.
 
-        file = cast(BinaryIO, fsspec.open(path, "rb").open())
+    `ahead` is for reading on from there; without it a remote file gives just the ranges that are read.
+    `until` is where the reader probably stops. Raises OSError as the file system does, ReadError where a
+    server does not give the bytes in the end.
+    """
+    if is_remote(path):
+        file = cast(BinaryIO, RemoteFile(origin(path), ahead, until))
     else:
         file = open(path, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
     if start:
         file.seek(start)
     return file
+
+
+def is_cheap_to_enter(file: BinaryIO) -> bool:
+    """Whether reading from the middle does not cost reading all that is before it."""
+    if not isinstance(file, RemoteFile):
+        return True
+    _ = file.origin.size  # only an answer tells
+    return file.origin.ranged
 
 
 def _expand_local(path: str) -> list[SourceFile]:
@@ -99,31 +115,6 @@ def _expand_local(path: str) -> list[SourceFile]:
 def _local(path: str) -> SourceFile:
     stat = os.stat(path)
     return SourceFile(path, stat.st_size, str(stat.st_mtime_ns))
-
-
-def _expand_remote(path: str) -> list[SourceFile]:
-    import fsspec
-
-    try:
-        store, inner = fsspec.core.url_to_fs(path)
-        names = [inner] if not glob.has_magic(inner) or store.exists(inner) else store.glob(inner)
-        infos = [(name, store.info(name)) for name in names]
-    except FileNotFoundError:
-        return []
-    except (ImportError, ValueError, OSError) as error:
-        raise SourceError(f"{path}: cannot be looked up: {error}") from error
-    return [
-        SourceFile(store.unstrip_protocol(name), int(info.get("size") or 0), _etag(info))
-        for name, info in infos
-        if info.get("type") != "directory"
-    ]
-
-
-def _etag(info: dict[str, Any]) -> str:
-    for key in ("ETag", "etag", "md5Hash", "crc32c", "LastModified", "last_modified", "updated", "mtime"):
-        if info.get(key) is not None:
-            return str(info[key])
-    return ""
 
 
 def _nothing_matches(path: str) -> str:

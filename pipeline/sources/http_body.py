@@ -6,24 +6,15 @@ import io
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from .compression import GZIP_MAGIC, ZSTD_MAGIC, Decoded
+from .limits import ReadLimits
 
 # chunk-size [chunk-ext] CRLF (RFC 9112, section 7.1); servers that send a bare LF exist.
 _CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _PIECE: Final = 1 << 20
 _UNCODED: Final = ("", "identity", "none", "utf-8", "binary")  # the last three are met in the wild
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one page may cost. The defaults are choices of ours, not anybody's rule."""
-
-    payload_bytes: int = 32 << 20  # of a body, before and after decoding
-    ratio: float = 500.0  # decoded bytes per coded byte, asked once a body exceeds `ratio_free_bytes`
-    ratio_free_bytes: int = 1 << 20
 
 
 class BodyError(Exception):
@@ -38,7 +29,7 @@ def decode_body(
     body: bytes,
     transfer_encoding: str | None,
     content_encoding: str | None,
-    limits: Limits = Limits(),
+    limits: ReadLimits = ReadLimits(),  # noqa: B008 - frozen
     cut: bool = False,
 ) -> bytes:
     """The body as its author wrote it.
@@ -82,7 +73,7 @@ def join_chunks(body: bytes) -> bytes:
     return b"".join(parts) if parts else body
 
 
-def _decode(body: bytes, coding: str, limits: Limits, cut: bool) -> bytes:
+def _decode(body: bytes, coding: str, limits: ReadLimits, cut: bool) -> bytes:
     match coding:
         case "gzip" | "x-gzip":
             return _collect(_inflate(body, 31), body, limits, cut) if body.startswith(GZIP_MAGIC) else body
@@ -101,9 +92,9 @@ def _decode(body: bytes, coding: str, limits: Limits, cut: bool) -> bytes:
     raise BodyError("bad_content_encoding", f"unknown content coding {coding[:40]!r}")
 
 
-def _collect(pieces: Iterator[bytes], body: bytes, limits: Limits, cut: bool) -> bytes:
+def _collect(pieces: Iterator[bytes], body: bytes, limits: ReadLimits, cut: bool) -> bytes:
     """Joins decoded pieces until one breaks a limit. A codec's error is whatever `pieces` raises."""
-    most = min(limits.payload_bytes, max(limits.ratio_free_bytes, int(len(body) * limits.ratio)))
+    most = min(limits.max_payload_bytes, max(limits.ratio_free_bytes, int(len(body) * limits.max_ratio)))
     parts: list[bytes] = []
     size = 0
     try:

@@ -11,9 +11,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from .compression import Decoded
+from .limits import ReadLimits
 from .rows import Rows, content_id
-
-MAX_LINE_BYTES: Final = 256 << 20
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BOM: Final = b"\xef\xbb\xbf"
@@ -39,7 +38,11 @@ class Line:
 
 
 def read_lines(
-    stream: Decoded, start: int, skip_first: bool, stop: int | None, max_bytes: int = MAX_LINE_BYTES
+    stream: Decoded,
+    start: int,
+    skip_first: bool,
+    stop: int | None,
+    max_bytes: int = ReadLimits.max_line_bytes,
 ) -> Iterator[Line]:
     """The lines whose first byte lies in [start, stop).
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from ...schemas.records import RAW_TEXT
 from .files import is_remote, open_file
 from .jsonl import dump
+from .patience import ReadError
 from .rows import MAX_BYTES, MAX_ROWS, content_id
 
 
@@ -24,11 +25,13 @@ def row_group_sizes(path: str) -> list[int]:
     import pyarrow.parquet as pq
 
     try:
-        with open_file(path) as file, pq.ParquetFile(file) as parquet:
+        with open_file(path, ahead=False) as file, pq.ParquetFile(file) as parquet:
             metadata = parquet.metadata
             return [
                 metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)
             ] or [0]
+    except ReadError:
+        raise
     except (pa.ArrowException, OSError):
         return [0]
 
@@ -41,9 +44,7 @@ def read_parquet(
     Raises ColumnError if the text's column is missing, and pyarrow's exceptions or OSError where the file is
     broken, after the batches that could be read.
     """
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(file if is_remote(path) else path) as parquet:
+    with _opened(file, path) as parquet:
         mapping = ColumnMapping(columns, parquet.schema_arrow.names)
         metadata = parquet.metadata
         groups = range(start, metadata.num_row_groups if stop is None else min(stop, metadata.num_row_groups))
@@ -57,13 +58,18 @@ def read_parquet_texts(
     file: BinaryIO, path: str, start: int, stop: int | None, columns: Mapping[str, str], limit: int | None
 ) -> Iterator[pa.Array]:
     """The texts alone of the rows that `read_parquet` gives, in its order."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(file if is_remote(path) else path) as parquet:
+    with _opened(file, path) as parquet:
         mapping = ColumnMapping(columns, parquet.schema_arrow.names)
         last = parquet.metadata.num_row_groups if stop is None else min(stop, parquet.metadata.num_row_groups)
         for batch in _batches(parquet, range(start, last), [mapping.content], limit):
             yield mapping.texts(batch.column(0))
+
+
+def _opened(file: BinaryIO, path: str) -> Any:
+    import pyarrow.parquet as pq
+
+    # Columns that lie side by side are then one range of a remote file, not one request each.
+    return pq.ParquetFile(file, pre_buffer=True) if is_remote(path) else pq.ParquetFile(path)
 
 
 def _batches(

@@ -3,49 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
+from typing import BinaryIO
 
 import pyarrow as pa
 
+from .arc import ArcReader
 from .compression import Decoded, Fault, compression_of
 from .containers import FILE, FILE_RANGE, ContainerCounts
+from .delimited import DELIMITERS, read_delimited
 from .files import COMPRESSED_SUFFIXES, open_file
-from .http_body import Limits
-from .jsonl import MAX_LINE_BYTES, read_jsonl, read_lines
+from .jsonl import read_jsonl, read_lines
 from .parquet import ColumnError, read_parquet, read_parquet_texts
+from .remote import RemoteFile
 from .split import Split
 from .warc import WarcReader
+from .whole_files import read_page, read_text, read_text_lines
 
 
-def read(
-    split: Split,
-    containers: ContainerCounts,
-    *,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
-    max_line_bytes: int = MAX_LINE_BYTES,
-) -> Iterator[pa.RecordBatch]:
+def read(split: Split, containers: ContainerCounts) -> Iterator[pa.RecordBatch]:
     """The records of a split as batches of RAW_TEXT, of at most 1,024 rows and about 8 MiB.
 
     Bad data never raises: a record that cannot be read is a row with `error`, a file that breaks off keeps
-    what came before and is a container with an error (`truncated`, `corrupt`, `bad_header`, `not_warc`,
-    `missing_column`, `split_boundary`). The split that starts at 0 accounts for its file; another one is a
-    `file_range`, met only where it has a fault. Exhaust the iterator, or the file stays without an outcome.
-    Raises OSError where the file system fails, ValueError for a format that is not known.
+    what came before and is a container with an error (`truncated`, `corrupt`, `decompression_bomb`,
+    `bad_header`, `not_warc`, `not_arc`, `missing_column`, `split_boundary`). The split that starts at 0
+    accounts for its file; another one is a `file_range`, met only where it has a fault. Exhaust the iterator,
+    or the file stays without an outcome. Raises OSError where the file system or the server fails, ValueError
+    for a format that is not known.
     """
     faults: list[Fault] = []
     kind = FILE_RANGE if split.start else FILE
     if kind == FILE:
         containers.meet(FILE)
-        if _is_hollow(split):
-            faults.append(Fault("truncated", 0, "an empty file is not a compressed one"))
     match split.format:
-        case "jsonl":
-            yield from _read_jsonl(split, faults, max_line_bytes)
         case "parquet":
             yield from _read_parquet(split, faults)
         case "warc" | "wet":
-            yield from _read_warc(split, faults, containers, limits)
+            yield from _read_warc(split, faults, containers)
+        case "arc":
+            yield from _read_arc(split, faults, containers)
+        case "jsonl" | "csv" | "tsv" | "html" | "text":
+            yield from _read_stream(split, faults)
         case _:
             raise ValueError(f"{split.path}: no reader for the format {split.format!r}")
     if faults:
@@ -58,53 +56,86 @@ def read(
         containers.read(FILE)
 
 
-def _is_hollow(split: Split) -> bool:
-    if not split.path.lower().endswith(COMPRESSED_SUFFIXES):
-        return False
-    with open_file(split.path) as file:
-        return not file.read(1)
+def _judge_head(split: Split, head: bytes, faults: list[Fault]) -> None:
+    if not (head or split.start) and split.path.lower().endswith(COMPRESSED_SUFFIXES):
+        faults.append(Fault("truncated", 0, "an empty file is not a compressed one"))
 
 
-def _read_jsonl(split: Split, faults: list[Fault], max_line_bytes: int) -> Iterator[pa.RecordBatch]:
-    with open_file(split.path) as file:
-        compression = compression_of(file.read(4))
+def _read_stream(split: Split, faults: list[Fault]) -> Iterator[pa.RecordBatch]:
+    with open_file(split.path, until=split.stop) as file:
+        head = file.read(4)
+        _judge_head(split, head, faults)
         before = max(0, split.start - 1)
         file.seek(before)
-        stream = Decoded(file, compression, before)
-        lines = read_lines(stream, split.start, split.start > 0, split.stop, max_line_bytes)
-        yield from read_jsonl(lines, split.path, split.columns, split.limit)
+        stream = Decoded(file, compression_of(head), before, split.limits)
+        try:
+            yield from _of_stream(split, stream)
+        except ColumnError as error:
+            faults.append(Fault("missing_column", 0, str(error)))
         if stream.fault is not None:
             faults.append(stream.fault)
 
 
+def _of_stream(split: Split, stream: Decoded) -> Iterator[pa.RecordBatch]:
+    limits, rows_too = split.limits, split.format in DELIMITERS
+    most = limits.max_row_bytes if rows_too else limits.max_line_bytes
+    lines = read_lines(stream, split.start, split.start > 0, split.stop, most)
+    if split.format == "jsonl":
+        yield from read_jsonl(lines, split.path, split.columns, split.limit)
+    elif rows_too:
+        yield from read_delimited(lines, split.path, split.format, split.columns, split.limit, limits)
+    elif split.format == "text" and split.records == "lines":
+        yield from read_text_lines(lines, split.path, split.limit)
+    elif split.limit != 0:
+        yield (read_page if split.format == "html" else read_text)(stream, split.path, limits)
+
+
 def _read_parquet(split: Split, faults: list[Fault]) -> Iterator[pa.RecordBatch]:
-    with open_file(split.path) as file:
+    with open_file(split.path, ahead=False) as file:
         try:
             yield from read_parquet(file, split.path, split.start, split.stop, split.columns, split.limit)
         except ColumnError as error:
             faults.append(Fault("missing_column", 0, str(error)))
         except (pa.ArrowException, OSError) as error:
+            _raise_failure(file)
             faults.append(Fault("corrupt", 0, str(error)))
 
 
-def _read_warc(
-    split: Split, faults: list[Fault], containers: ContainerCounts, limits: Limits
-) -> Iterator[pa.RecordBatch]:
-    with open_file(split.path) as file:
-        reader = WarcReader(file, split.path, containers, split.limit, limits)
+def _raise_failure(file: BinaryIO) -> None:
+    """A server that does not give the bytes says nothing about them."""
+    if isinstance(file, RemoteFile) and file.failure is not None:
+        raise file.failure
+
+
+def _read_warc(split: Split, faults: list[Fault], containers: ContainerCounts) -> Iterator[pa.RecordBatch]:
+    with open_file(split.path, until=split.stop) as file:
+        reader = WarcReader(file, split.path, containers, split.limit, split.limits)
+        file.seek(0)
+        _judge_head(split, file.read(1) if not split.start else b"", faults)
         gave = False
         for batch in reader.read(split.start, split.stop):
             gave = True
             yield batch
         faults.extend(reader.faults)
-        first = faults[0] if faults else None
-        if (
-            first is not None
-            and not gave
-            and split.start == first.offset == 0
-            and first.reason == "bad_header"
-        ):
-            faults[0] = Fault("not_warc", 0, first.detail)
+        _name_wrong_format(split, faults, gave, "not_warc")
+
+
+def _read_arc(split: Split, faults: list[Fault], containers: ContainerCounts) -> Iterator[pa.RecordBatch]:
+    with open_file(split.path) as file:
+        _judge_head(split, file.read(1), faults)
+        reader = ArcReader(file, split.path, containers, split.limit, split.limits)
+        gave = False
+        for batch in reader.read():
+            gave = True
+            yield batch
+        faults.extend(reader.faults)
+        _name_wrong_format(split, faults, gave, "not_arc")
+
+
+def _name_wrong_format(split: Split, faults: list[Fault], gave: bool, name: str) -> None:
+    first = faults[0] if faults else None
+    if first is not None and not gave and split.start == first.offset == 0 and first.reason == "bad_header":
+        faults[0] = Fault(name, 0, first.detail)
 
 
 def count(split: Split, limit: int | None = None) -> int:
@@ -119,5 +150,10 @@ def read_texts(split: Split) -> Iterator[pa.Array]:
     At least one array. Where the file is damaged it ends, as the first reading did: that has told of it.
     """
     yield pa.array([], pa.string())
-    with open_file(split.path) as file, suppress(ColumnError, pa.ArrowException, OSError):
-        yield from read_parquet_texts(file, split.path, split.start, split.stop, split.columns, split.limit)
+    with open_file(split.path, ahead=False) as file:
+        try:
+            yield from read_parquet_texts(
+                file, split.path, split.start, split.stop, split.columns, split.limit
+            )
+        except (ColumnError, pa.ArrowException, OSError):
+            _raise_failure(file)

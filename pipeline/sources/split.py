@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import Final
 
 from .compression import compression_of
-from .files import SourceFile, open_file
+from .files import SourceFile, is_cheap_to_enter, open_file
+from .limits import ReadLimits
 from .parquet import row_group_sizes
 from .warc_boundaries import is_cut_by_record
 
@@ -19,33 +20,47 @@ TARGET_BYTES: Final = 64 << 20
 class Split:
     """A range of one file, as plain data.
 
-    `start` and `stop` are bytes for JSON Lines and WARC, row groups for Parquet; `stop` None means the end. A
+    `start` and `stop` are bytes for lines and WARC, row groups for Parquet; `stop` None means the end. A
     record belongs to the split in which its first byte lies (WARC: the first byte of its gzip member), so any
     cutting of a file gives each record once. The split that starts at 0 accounts for the file.
     """
 
     path: str
-    format: str  # warc | wet | jsonl | parquet
+    format: str  # warc | wet | arc | jsonl | csv | tsv | parquet | html | text
     start: int = 0
     stop: int | None = None
     size: int = 0  # bytes that it reads, for planning and progress
     columns: Mapping[str, str] = field(default_factory=dict)  # our column -> the input's
     limit: int | None = None  # read no more than this many records
+    records: str = "file"  # of text: file | lines
+    limits: ReadLimits = ReadLimits()  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        if isinstance(self.limits, Mapping):  # as it comes back from a plan
+            object.__setattr__(self, "limits", ReadLimits(**self.limits))
 
 
 def plan_splits(
-    file: SourceFile, format: str, columns: Mapping[str, str], target_bytes: int = TARGET_BYTES
+    file: SourceFile,
+    format: str,
+    columns: Mapping[str, str],
+    target_bytes: int = TARGET_BYTES,
+    *,
+    records: str = "file",
+    limits: ReadLimits = ReadLimits(),  # noqa: B008 - frozen
 ) -> list[Split]:
     """Cuts a file into splits of about `target_bytes`, where its format allows.
 
-    Uncompressed JSON Lines and WARC files of one gzip member per record are cut at byte ranges, Parquet
-    between row groups (a footer that cannot be read makes one split, whose reader reports it); any other file
-    is one split. The result depends on the file and `target_bytes` alone. Raises OSError if the file cannot
-    be opened.
+    Uncompressed JSON Lines and text read by lines, and WARC files of one gzip member per record, are cut at
+    byte ranges, Parquet between row groups (a footer that cannot be read makes one split, whose reader
+    reports it). Any other file is one split: in CSV and TSV only a reading from the start tells which
+    newlines are inside quotes, and a web server without ranges would send the beginning again for each
+    split. A file that may not be read is one split too, so that its part is named. The result depends on the
+    file and `target_bytes` alone. Raises OSError if the file cannot be opened otherwise.
     """
     if format == "parquet":
         cuts, sizes = _row_group_cuts(file, target_bytes)
-    elif file.size > target_bytes and _can_be_cut(file, format):
+    elif file.size > target_bytes and _can_be_cut(file, format, records):
         count = -(-file.size // target_bytes)
         cuts = [file.size * index // count for index in range(count)] + [file.size]
         sizes = [stop - start for start, stop in pairwise(cuts)]
@@ -53,17 +68,34 @@ def plan_splits(
         cuts, sizes = [0, 0], [file.size]
     last = len(sizes) - 1
     return [
-        Split(file.path, format, cuts[i], cuts[i + 1] if i < last else None, sizes[i], dict(columns))
+        Split(
+            file.path,
+            format,
+            cuts[i],
+            cuts[i + 1] if i < last else None,
+            sizes[i],
+            dict(columns),
+            records=records,
+            limits=limits,
+        )
         for i in range(len(sizes))
     ]
 
 
-def _can_be_cut(file: SourceFile, format: str) -> bool:
-    with open_file(file.path) as opened:
-        compression = compression_of(opened.read(4))
-        if format == "jsonl":
-            return compression == "plain"
-        return compression == "gzip" and is_cut_by_record(opened)
+def _can_be_cut(file: SourceFile, format: str, records: str) -> bool:
+    lines = format == "jsonl" or (format == "text" and records == "lines")
+    if not lines and format not in ("warc", "wet"):
+        return False
+    try:
+        with open_file(file.path) as opened:
+            if not is_cheap_to_enter(opened):
+                return False
+            compression = compression_of(opened.read(4))
+            if lines:
+                return compression == "plain"
+            return compression == "gzip" and is_cut_by_record(opened)
+    except PermissionError:
+        return False
 
 
 def _row_group_cuts(file: SourceFile, target_bytes: int) -> tuple[list[int], list[int]]:

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from .compression import Fault, compression_of
 from .containers import WARC_RECORD, ContainerCounts
-from .http_body import BodyError, Limits, decode_body
+from .http_body import BodyError, decode_body
+from .limits import ReadLimits
 from .rows import Rows, content_id
 from .warc_boundaries import is_cut_by_record, next_member
 from .warc_runs import NativeRun, Segment
@@ -20,7 +21,7 @@ from .warc_runs import NativeRun, Segment
 MARKUP_TYPES: Final = ("text/html", "application/xhtml+xml")
 PAGE_TYPES: Final = (*MARKUP_TYPES, "text/plain")
 
-_LOOKS_LIKE_HTML: Final = re.compile(rb"(?i)<(?:!doctype\s+html|html|head|body)[\s>]")
+LOOKS_LIKE_HTML: Final = re.compile(rb"(?i)<(?:!doctype\s+html|html|head|body)[\s>]")
 
 
 class WarcReader:
@@ -38,7 +39,7 @@ class WarcReader:
         path: str,
         counts: ContainerCounts,
         limit: int | None = None,
-        limits: Limits = Limits(),  # noqa: B008
+        limits: ReadLimits = ReadLimits(),  # noqa: B008
     ) -> None:
         self.faults: list[Fault] = []
         self._file = file
@@ -149,10 +150,10 @@ class WarcReader:
             meta = _present(status=status, content_language=http.get("content-language"))
         elif kind == "response":
             return _Refusal("not_http")
-        mime = _mime(content_type) or _mime(headers.get("warc-identified-payload-type"))
+        mime = mime_type(content_type) or mime_type(headers.get("warc-identified-payload-type"))
         if mime and mime not in (PAGE_TYPES if http is not None else MARKUP_TYPES):
             return _Refusal("not_html")
-        too_large = record.content_length > self._limits.payload_bytes
+        too_large = record.content_length > self._limits.max_payload_bytes
         body = b"" if too_large else _body(record)
         if body is None:
             return _Refusal("truncated", "the file ends before the record does")
@@ -166,16 +167,16 @@ class WarcReader:
                 body = decode_body(body, transfer, coding, self._limits, cut)
             except BodyError as problem:
                 broken = problem
-        if not mime and broken is None and not _LOOKS_LIKE_HTML.search(body, 0, 1024):
+        if not mime and broken is None and not LOOKS_LIKE_HTML.search(body, 0, 1024):
             return _Refusal("not_html")
         self._add(headers, source, meta, body, broken, content_type=content_type)
         return None
 
     def _take_text(self, record: Any, source: str) -> _Refusal | None:
         headers = _fields(record.headers)
-        if _mime(headers.get("content-type")) not in ("", "text/plain"):
+        if mime_type(headers.get("content-type")) not in ("", "text/plain"):
             return _Refusal("not_text")
-        too_large = record.content_length > self._limits.payload_bytes
+        too_large = record.content_length > self._limits.max_payload_bytes
         body = b"" if too_large else _body(record)
         if body is None:
             return _Refusal("truncated", "the file ends before the record does")
@@ -235,7 +236,7 @@ def _fields(headers: Any) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.to_tuples()}
 
 
-def _mime(content_type: str | None) -> str:
+def mime_type(content_type: str | None) -> str:
     return (content_type or "").partition(";")[0].strip().lower()
 
 

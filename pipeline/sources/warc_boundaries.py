@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from .compression import GZIP_MAGIC
@@ -21,14 +22,18 @@ def is_cut_by_record(file: BinaryIO) -> bool:
     """Whether the first gzip member of a WARC file holds one record and another member follows."""
     file.seek(0)
     inflate = zlib.decompressobj(wbits=31)
-    try:
-        first = inflate.decompress(file.read(_SCAN))
-    except zlib.error:
-        return False
-    if not inflate.unused_data.startswith(_MEMBER_MAGIC):
-        return False
-    length = record_length(first)
-    return length is not None and length <= len(first) and not first[length:].strip(b"\r\n")
+    data, decoded, length = file.read(_SCAN), 0, None
+    while data and not inflate.eof:
+        try:
+            piece = inflate.decompress(data, _SCAN)
+        except zlib.error:
+            return False
+        length = record_length(piece) if length is None else length
+        if length is None or piece[max(0, length - decoded) :].strip(b"\r\n"):
+            return False
+        data, decoded = inflate.unconsumed_tail, decoded + len(piece)
+    follows = inflate.unused_data.startswith(_MEMBER_MAGIC)
+    return follows and length is not None and length <= decoded
 
 
 def record_length(head: bytes) -> int | None:
@@ -37,8 +42,18 @@ def record_length(head: bytes) -> int | None:
     return end + len(_HEADER_END) + int(length[1]) if length and end >= 0 else None
 
 
-def next_member(file: BinaryIO, offset: int) -> int | None:
-    """The offset of the first gzip member at or after `offset` that decodes to the beginning of a WARC
+def begins_warc_record(text: bytes) -> bool:
+    """Whether decoded bytes begin a WARC record."""
+    return text.startswith(RECORD_START)
+
+
+def next_member(
+    file: BinaryIO,
+    offset: int,
+    begins: Callable[[bytes], bool] = begins_warc_record,
+    look: int = len(RECORD_START),
+) -> int | None:
+    """The offset of the first gzip member at or after `offset` whose first `look` decoded bytes begin a
     record.
 
     The bytes of a member's head can occur inside compressed data, so a candidate counts only if it decodes;
@@ -51,7 +66,8 @@ def next_member(file: BinaryIO, offset: int) -> int | None:
         block += more
         at = block.find(_MEMBER_MAGIC)
         while at >= 0:
-            if _begins_a_record(file, base + at, block[at : at + 4096]):
+            head = _member_head(file, base + at, block[at : at + 4096], look)
+            if head is not None and begins(head):
                 return base + at
             at = block.find(_MEMBER_MAGIC, at + 1)
         base += len(block) - 2
@@ -60,14 +76,14 @@ def next_member(file: BinaryIO, offset: int) -> int | None:
     return None
 
 
-def _begins_a_record(file: BinaryIO, offset: int, head: bytes) -> bool:
+def _member_head(file: BinaryIO, offset: int, head: bytes, look: int) -> bytes | None:
     if len(head) < 4096:
         file.seek(offset)
         head = file.read(4096)
     try:
-        return zlib.decompressobj(wbits=31).decompress(head, len(RECORD_START)) == RECORD_START
+        return zlib.decompressobj(wbits=31).decompress(head, look)
     except zlib.error:
-        return False
+        return None
 
 
 def next_plain_record(file: BinaryIO, offset: int) -> int | None:

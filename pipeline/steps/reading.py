@@ -154,7 +154,7 @@ class Keep(Operator):
         missing: Mapping[str, str] | None = None,
     ) -> None:
         self._stream, self._columns, self._measured = stream, list(columns), list(measured)
-        self._missing = {name: pa.type_for_alias(alias) for name, alias in (missing or {}).items()}
+        self._missing = {name: _type(alias) for name, alias in (missing or {}).items()}
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
         kept = batch.select(["position", *self._columns])
@@ -166,6 +166,11 @@ class Keep(Operator):
             kept = kept.append_column("bytes", _text_bytes(measured))
         out.emit(self._stream, kept)
         return batch
+
+
+def _type(alias: str) -> pa.DataType:
+    inner = alias.removeprefix("list<item: ").removesuffix(">")
+    return pa.type_for_alias(alias) if inner == alias else pa.list_(pa.type_for_alias(inner))
 
 
 def _text_bytes(batch: pa.RecordBatch) -> pa.Array:

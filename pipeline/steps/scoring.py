@@ -39,6 +39,10 @@ class Score(Operator):
         names = list(self.scorer.outputs)
         self.names = {name: column if len(names) == 1 else f"{column}_{name}" for name in names}
 
+    @classmethod
+    def kernels_with(cls, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+        return cls(**arguments).scorer.kernels
+
     @staticmethod
     def columns(ref: OperatorRef) -> tuple[tuple[str, ...], dict[str, str]]:
         """What the step reads, and what it adds, with Arrow's name of each type."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...filters import expressions
 from ...filters.text import signals
-from ...schemas.verbs import Extractor, WordKind
+from ...schemas.verbs import Extractor
 from ..draws import drawn
 from ..operator import Operator, Output
 
@@ -30,6 +30,10 @@ class Extract(Operator):
         from ...filters.text.extraction import extract
 
         self._step, self._method, self._extract_batch = step, method, extract
+
+    @classmethod
+    def kernels_with(cls, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("thresher.filters.text.main_content",) if arguments["method"] == "hybrid" else ()
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
         pages = pc.is_valid(batch.column("payload"))
@@ -125,29 +129,43 @@ class Url(Operator):
         return out.drop(self._step, batch, reasons, values)
 
 
-class Signals(Operator):
-    """Computes signals for every record that reaches it, and keeps them as a sidecar.
+# What computes each family of signals, where that is compiled.
+_KERNELS: Final = {
+    "measure": "thresher.filters.text.measure",
+    "lines": "thresher.filters.text.line_values",
+    "code": "thresher.filters.text.source_code",
+    "pii": "thresher.filters.text.pii_scan",
+}
 
-    Names of signals that count words in another way than the default end in `@` and that way.
-    """
+
+class Signals(Operator):
+    """Computes signals, by the names of their variants, for every record that reaches it: also a sidecar."""
 
     version = signals.SIGNALS_VERSION
-    kernels = ("thresher.filters.text.measure",)
 
     def __init__(self, stream: str, names: Sequence[str]) -> None:
-        self._stream = stream
-        self._names: dict[WordKind, list[str]] = {}
-        for name in names:
-            plain, _, words = name.partition("@")
-            self._names.setdefault("unicode" if words == "unicode" else "whitespace", []).append(plain)
+        self._stream, self._names = stream, list(names)
+
+    @classmethod
+    def kernels_with(cls, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+        families = {signals.SIGNALS[name.partition("@")[0]].family for name in arguments["names"]}
+        return tuple(_KERNELS[family] for family in sorted(families) if family in _KERNELS)
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
-        columns: dict[str, pa.Array] = {}
-        for words, names in self._names.items():
-            found = signals.compute_signals(batch.column("text"), names, words)
-            columns |= {name if words == "whitespace" else f"{name}@{words}": found[name] for name in names}
+        columns = signals.compute_signals(batch, self._names)
         out.emit(self._stream, _set(batch.select(["position"]), columns))
         return _set(batch, columns)
+
+
+class Publish(Operator):
+    """Adds columns that go out with the record: copies of signals, under names of their own."""
+
+    def __init__(self, step: str, columns: Mapping[str, str]) -> None:
+        self._step, self._columns = step, dict(columns)
+
+    def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        batch = _set(batch, {name: batch.column(signal) for name, signal in self._columns.items()})
+        return out.drop(self._step, batch, pa.nulls(len(batch), pa.string()))
 
 
 class Rules(Operator):

@@ -40,7 +40,8 @@ def reasons(rule_set: str, text: str | None, **overrides: Parameter) -> str | No
 
 
 def test_rule_sets_read_only_signals_and_each_rule_names_its_source() -> None:
-    assert set(RULE_SETS) == {"gopher_quality", "gopher_repetition", "c4", "fineweb"}
+    published = {"gopher_quality", "gopher_repetition", "c4", "fineweb"}
+    assert set(RULE_SETS) == published | {"code", "starcoder", "santacoder_comments", "starcoder2"}
     for rules in RULE_SETS.values():
         for rule in rules.rules:
             assert rule.source

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pyarrow as pa
 import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from thresher.filters.text.signal_options import OPTIONS
 from thresher.filters.text.signals import SIGNALS, SIGNALS_VERSION, SignalOptions, compute_signals
 from thresher.filters.text.words import WordKind, split_words
 
 T = TypeVar("T")
+
+MEASURED = [name for name, spec in SIGNALS.items() if spec.family == "measure"]
 
 STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
 CLOSING_QUOTES = tuple("\"'”’»」』")
@@ -31,8 +35,10 @@ def fraction(part: float, whole: float) -> float:
     return part / whole if whole else float(part)
 
 
-def words_of(text: str, kind: WordKind) -> list[str]:
-    words = split_words(pa.array([text]), kind)  # has a test of its own
+def words_of(text: str, kind: str) -> list[str]:
+    if kind == "wordpunct":
+        return re.findall(r"\w+|[^\w\s]+", text)
+    words = split_words(pa.array([text]), cast("WordKind", kind))  # has a test of its own
     return [bytes(words.data[a:b]).decode() for a, b in zip(words.start, words.stop, strict=True)]
 
 
@@ -83,6 +89,11 @@ def duplicate_ngrams(words: list[str], n: int) -> float:
     return fraction(characters_inside(starts, n, words), sum(map(len, words)))
 
 
+def entropy(words: list[str]) -> float:
+    shares = [count / len(words) for count in Counter(words).values()]
+    return sum(-share * math.log(share) for share in shares)
+
+
 def sentences_of(line: str) -> int:
     """Terminals, closing marks, then a space and no lower-case letter; full-width marks need no space."""
     line = line.rstrip()
@@ -110,7 +121,7 @@ def lower(text: str) -> str:
     return "".join(character.lower() if character.isascii() else character for character in text)
 
 
-def c4_keeps(line: str, kind: WordKind, any_ending: bool) -> bool:
+def c4_keeps(line: str, kind: str, any_ending: bool) -> bool:
     words, last = words_of(line, kind), line.rstrip()[-1]
     ends_well = (TERMINAL.match(last) or last in CLOSING_QUOTES) and not line.rstrip().endswith(("...", "…"))
     return bool(
@@ -128,7 +139,7 @@ def share(text: str, categories: str) -> float:
     )
 
 
-def definition(text: str, kind: WordKind) -> dict[str, float]:
+def definition(text: str, kind: str) -> dict[str, float]:
     words, lines, paragraphs = words_of(text, kind), lines_of(text), paragraphs_of(text)
     stripped = [line.strip() for line in lines]
     chars_of_lines = sum(map(len, lines))
@@ -177,6 +188,18 @@ def definition(text: str, kind: WordKind) -> dict[str, float]:
         ),
         "short_line_fraction": fraction(sum(len(line) <= 30 for line in lines), len(lines)),
         "newline_word_ratio": fraction(len(re.findall("\r\n|\r|\n", text)), len(words)),
+        "newline_count": len(re.findall("\r\n|\r|\n", text)),
+        "unique_word_fraction": fraction(len(set(words)), len(words)),
+        "unigram_entropy": entropy(words),
+        "all_caps_word_fraction": fraction(sum(map(str.isupper, words)), len(words)),
+        "no_ascii_letter_word_fraction": fraction(
+            sum(not re.search("[a-zA-Z]", word) for word in words), len(words)
+        ),
+        "stop_word_fraction": fraction(sum(word in STOP_WORDS for word in words), len(words)),
+        "symbol_word_ratio": fraction(ellipses + text.count("#"), len(words)),
+        "curly_bracket_char_ratio": fraction(text.count("{") + text.count("}"), len(text)),
+        "lorem_ipsum_char_ratio": fraction(lower(" ".join(words)).count("lorem ipsum"), len(" ".join(words))),
+        "punctuated_sentence_count": len(re.findall(r"\b[^.!?]+[.!?]*", text)),
     }
     expected |= {f"top_{n}gram_char_fraction": top_ngram(words, n) for n in (2, 3, 4)}
     expected |= {f"duplicate_{n}gram_char_fraction": duplicate_ngrams(words, n) for n in range(5, 11)}
@@ -209,17 +232,18 @@ TEXTS = st.one_of(
 )
 
 
-def check(texts: list[str], kind: WordKind) -> None:
-    found = compute_signals(pa.array(texts, pa.string()), SIGNALS, kind)
+def check(texts: list[str], kind: str) -> None:
+    found = compute_signals(pa.array(texts, pa.string()), MEASURED, kind)
     columns = {name: column.to_pylist() for name, column in found.items()}
     for i, text in enumerate(texts):
         expected = definition(text, kind)
-        assert set(expected) == set(SIGNALS)
-        assert {name: column[i] for name, column in columns.items()} == pytest.approx(expected, rel=1e-12)
+        assert set(expected) == set(MEASURED)
+        found_here = {name: column[i] for name, column in columns.items()}
+        assert found_here == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 @settings(max_examples=600, deadline=None)
-@given(st.lists(TEXTS, max_size=3), st.sampled_from(["whitespace", "unicode"]))
+@given(st.lists(TEXTS, max_size=3), st.sampled_from(["whitespace", "unicode", "wordpunct"]))
 @example(["", " ", "\n", "\r\n\r\n", "\r", "...", "a\r", "a\r\n\r\nb\r\rc"], "whitespace")
 @example(["a a a a a a a a a a a a a a a a", "a b " * 40, "#" * 50], "whitespace")
 @example(
@@ -229,19 +253,20 @@ def check(texts: list[str], kind: WordKind) -> None:
     ["One two three four five. Six.\nOne two three four five...\nOne two three four " + "x" * 1001 + "."],
     "unicode",
 )
-def test_signals_equal_their_definitions(texts: list[str], kind: WordKind) -> None:
+def test_signals_equal_their_definitions(texts: list[str], kind: str) -> None:
     check(texts, kind)
 
 
-@pytest.mark.parametrize("kind", ["whitespace", "unicode"])
-def test_signals_equal_their_definitions_on_this_repository(kind: WordKind) -> None:
+@pytest.mark.parametrize("kind", ["whitespace", "unicode", "wordpunct"])
+def test_signals_equal_their_definitions_on_this_repository(kind: str) -> None:
     root = Path(__file__).parents[3]
     paths = sorted(root.glob("filters/**/*.py"))[:6] + sorted(root.glob("schemas/*.py"))
     check([path.read_text(encoding="utf-8")[:8000] for path in paths], kind)
 
 
 def test_null_texts_have_null_signals_and_types_are_as_declared() -> None:
-    found = compute_signals(pa.array(["some text", None, ""]), SIGNALS)
+    columns = {name: pa.array(["http://some.text/", None, ""]) for name in ("text", "url")}
+    found = compute_signals(columns, SIGNALS)
     assert list(found) == list(SIGNALS)
     for name, column in found.items():
         assert column.type == SIGNALS[name].type
@@ -250,9 +275,10 @@ def test_null_texts_have_null_signals_and_types_are_as_declared() -> None:
 
 def test_slices_and_large_strings_have_the_same_signals() -> None:
     texts = ["skipped", "One line.\nOne line.", None, "\u6211\u7231\u4f60\u3002", "x " * 300, "skipped too"]
-    expected = compute_signals(pa.array(texts[1:5]), SIGNALS)
+    names = [name for name, spec in SIGNALS.items() if spec.inputs == ("text",)]
+    expected = compute_signals(pa.array(texts[1:5]), names)
     for type_ in (pa.string(), pa.large_string()):
-        assert compute_signals(pa.array(texts, type_).slice(1, 4), SIGNALS) == expected
+        assert compute_signals(pa.array(texts, type_).slice(1, 4), names) == expected
     assert compute_signals(pa.nulls(3), ["word_count"])["word_count"].null_count == 3
     assert len(compute_signals(pa.array([], pa.string()), ["word_count"])["word_count"]) == 0
 
@@ -264,14 +290,15 @@ def test_signals_do_not_depend_on_the_batch_or_on_what_else_is_asked_for() -> No
         "Cookie policy.\n\nCookie policy.",
         "{" * 20,
     ] * 3
-    together = compute_signals(pa.array(texts), SIGNALS)
+    together = compute_signals({"text": pa.array(texts), "url": pa.array(texts)}, SIGNALS)
     for name in SIGNALS:
         for i, text in enumerate(texts[:4]):
-            assert compute_signals(pa.array([text]), [name])[name].to_pylist() == [together[name][i].as_py()]
+            alone = {column: pa.array([text]) for column in SIGNALS[name].inputs}
+            assert compute_signals(alone, [name])[name].to_pylist() == [together[name][i].as_py()]
 
 
 def test_a_long_document_of_one_repeated_word_is_all_duplicate() -> None:
-    found = compute_signals(pa.array(["spam " * 200_000]), SIGNALS)
+    found = compute_signals(pa.array(["spam " * 200_000]), MEASURED)
     assert found["word_count"].to_pylist() == [200_000]
     assert found["top_2gram_char_fraction"].to_pylist() == [1.0]
     assert found["duplicate_10gram_char_fraction"].to_pylist() == [1 - 1 / 200_000]
@@ -280,9 +307,10 @@ def test_a_long_document_of_one_repeated_word_is_all_duplicate() -> None:
 def test_bytes_that_are_not_utf8_do_not_raise() -> None:
     raw = b"\xff\xfe\xc3(\xe4\xb8\n\xf0\x9f\x98"
     offsets = pa.array([0, len(raw)], pa.int32()).buffers()[1]
-    found = compute_signals(
-        pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(raw)]), SIGNALS
-    )
+    text = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(raw)])
+    names = [name for name, spec in SIGNALS.items() if spec.inputs == ("text",)]
+    found = compute_signals(text, names)
+    compute_signals(text, names, normalize="redpajama")
     assert found["byte_count"].to_pylist() == [len(raw)]
     assert found["line_count"].to_pylist() == [2]
 
@@ -300,14 +328,25 @@ def test_wrong_options_are_refused() -> None:
         compute_signals(pa.array(["a"]), ["word_cuont"])
     with pytest.raises(TypeError):
         compute_signals(pa.array(["a"]), ["word_count"], no_such_option=1)
-    with pytest.raises(ValueError, match="at most 64"):
-        SignalOptions(stop_words=tuple(f"w{i}" for i in range(65)))
+    for wrong in ({"words": "letters"}, {"stop_words": ("two words",)}, {"short_line": -1}, {"ngrams": "c4"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            SignalOptions(**wrong)
+
+
+def test_a_list_of_stop_words_may_be_long() -> None:
+    listed = [f"w{i}" for i in range(1000)]
+    text = pa.array([" ".join([*listed[::3], *listed[::3], "w", "w1000"])])
+    found = compute_signals(text, ["stop_word_count", "stop_word_fraction"], stop_words=listed)
+    assert found["stop_word_count"].to_pylist() == [334]
+    assert found["stop_word_fraction"].to_pylist() == [668 / 670]
 
 
 def test_every_signal_is_documented() -> None:
     for name, spec in SIGNALS.items():
         assert spec.name == name
-        assert spec.doc.endswith((".", "ends one."))
+        assert spec.doc.endswith(".")
+        assert spec.unit
+        assert set(spec.options) <= set(OPTIONS)
 
 
 def test_signals_change_only_with_their_version() -> None:
@@ -319,12 +358,13 @@ def test_signals_change_only_with_their_version() -> None:
         "We use cookies. See our Privacy Policy.\nPlease enable JavaScript.\nLorem ipsum dolor sit amet.",
         "",
     ]
+    urls = ["http://www.a-b.example.org/x/y2?q=1&r=2#z", "mailto:a@b", None, "https://[::1]:80/", ""]
     digests = {}
     for kind in ("whitespace", "unicode"):
-        found = compute_signals(pa.array(texts), SIGNALS, kind)
+        found = compute_signals({"text": pa.array(texts), "url": pa.array(urls)}, SIGNALS, kind)
         rows = {name: column.to_pylist() for name, column in found.items()}
         digests[kind] = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
     assert (SIGNALS_VERSION, digests) == (
         1,
-        {"whitespace": "48cdb4237b65acff", "unicode": "846246754fa7bf53"},
+        {"whitespace": "00d15a9b23b98b22", "unicode": "670cc503e9da72b4"},
     )

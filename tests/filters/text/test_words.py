@@ -97,7 +97,7 @@ def test_bytes_that_are_not_utf8_have_a_defined_result() -> None:
 
 
 def test_a_kind_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="'spacy' is not one of whitespace, unicode"):
+    with pytest.raises(ValueError, match="'spacy' is not one of whitespace, unicode, segmented"):
         split_words(pa.array(["a"]), "spacy")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="int64"):
         split_words(pa.array([1]), "unicode")
@@ -167,3 +167,12 @@ def test_terminals_are_the_sentence_terminals_of_the_unicode_standard() -> None:
     assert [p for p in points if table[p] & characters.TERMINAL] == [
         p for p in points if terminal.match(chr(p))
     ]
+
+
+def test_kana_are_the_letters_of_hiragana_and_katakana_of_the_unicode_standard() -> None:
+    table = characters.character_classes()
+    points = [p for p in range(0x110000) if unicodedata.category(chr(p))[0] == "L"]
+    # The marks of long and voiced sounds are in no script, for Hiragana and Katakana share them.
+    kana = regex.compile(r"[\p{Script=Hiragana}\p{Script=Katakana}\u30fc\uff70\uff9e\uff9f]")
+    assert [p for p in points if table[p] & characters.KANA] == [p for p in points if kana.match(chr(p))]
+    assert not any(table[p] & characters.KANA for p in range(0x110000) if not table[p] & characters.LETTER)
