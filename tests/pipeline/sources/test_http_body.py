@@ -9,7 +9,8 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from thresher.pipeline.sources.http_body import BodyError, Limits, decode_body, join_chunks
+from thresher.pipeline.sources.http_body import BodyError, decode_body, join_chunks
+from thresher.pipeline.sources.limits import ReadLimits
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -89,9 +90,9 @@ def test_what_cannot_be_decoded_is_named(coding: str) -> None:
 def test_a_bomb_is_stopped_by_its_ratio_and_by_its_size(coding: str) -> None:
     bomb = CODERS[coding](bytes(8 << 20))
     with pytest.raises(BodyError) as by_ratio:
-        decode_body(bomb, None, coding, Limits(ratio=5.0, ratio_free_bytes=1 << 16))
+        decode_body(bomb, None, coding, ReadLimits(max_ratio=5.0, ratio_free_bytes=1 << 16))
     with pytest.raises(BodyError) as by_size:
-        decode_body(bomb, None, coding, Limits(payload_bytes=1 << 20, ratio=1e9))
+        decode_body(bomb, None, coding, ReadLimits(max_payload_bytes=1 << 20, max_ratio=1e9))
     assert by_ratio.value.reason == by_size.value.reason == "decompression_bomb"
 
 

@@ -13,6 +13,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from thresher.pipeline.sources import ContainerCounts, SourceFile, Split, plan_splits, read
+from thresher.pipeline.sources.limits import ReadLimits
 from thresher.pipeline.sources.reader import count
 from thresher.schemas.records import RAW_TEXT
 
@@ -26,9 +27,10 @@ def read_bytes(
     path.write_bytes(data)
     counts = ContainerCounts()
     columns = split.pop("columns", {})
-    options = {"max_line_bytes": split.pop("max_line_bytes")} if "max_line_bytes" in split else {}
+    if "max_line_bytes" in split:
+        split["limits"] = ReadLimits(max_line_bytes=split.pop("max_line_bytes"))
     records: Records = []
-    for batch in read(Split(str(path), "jsonl", columns=columns, **split), counts, **options):
+    for batch in read(Split(str(path), "jsonl", columns=columns, **split), counts):
         assert batch.schema == RAW_TEXT
         batch.validate(full=True)
         assert batch.num_rows <= 1024
@@ -249,8 +251,8 @@ def test_plain_files_are_cut_by_bytes_and_compressed_ones_are_not(tmp_path: Path
 def test_a_file_that_is_not_there_raises_and_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(read(Split(str(tmp_path / "none.jsonl"), "jsonl"), ContainerCounts()))
-    with pytest.raises(ValueError, match="no reader for the format 'csv'"):
-        list(read(Split(str(tmp_path / "none.csv"), "csv"), ContainerCounts()))
+    with pytest.raises(ValueError, match="no reader for the format 'docx'"):
+        list(read(Split(str(tmp_path / "none.jsonl"), "docx"), ContainerCounts()))
 
 
 @pytest.mark.parametrize("name", ["cc_en_head-0091.jsonl.gz", "cc_en_head-0174.jsonl.gz"])

@@ -14,7 +14,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from thresher.pipeline.sources import ContainerCounts, SourceFile, Split, plan_splits, read
-from thresher.pipeline.sources.http_body import Limits
+from thresher.pipeline.sources.limits import ReadLimits
 from thresher.pipeline.sources.warc_boundaries import next_member, next_plain_record
 from thresher.schemas.records import RAW_TEXT
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
@@ -32,10 +32,10 @@ def read_bytes(
     return read_path(path, **split)
 
 
-def read_path(path: Path, limits: Limits | None = None, **split: Any) -> tuple[Records, ContainerCounts]:
+def read_path(path: Path, limits: ReadLimits | None = None, **split: Any) -> tuple[Records, ContainerCounts]:
     counts = ContainerCounts()
     records: Records = []
-    for batch in read(Split(str(path), "warc", **split), counts, limits=limits or Limits()):
+    for batch in read(Split(str(path), "warc", limits=limits or ReadLimits(), **split), counts):
         assert batch.schema == RAW_TEXT
         batch.validate(full=True)
         records += batch.to_pylist()
@@ -138,13 +138,13 @@ def test_the_codings_of_a_body_are_undone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("block", "limits", "error"),
     [
-        (http(b"\x00nope", "Content-Encoding: br"), Limits(), "bad_content_encoding"),
-        (http(gzip.compress(bytes(5 << 20)), "Content-Encoding: gzip"), Limits(), "decompression_bomb"),
-        (http(b"<p>" * 100), Limits(payload_bytes=100), "payload_too_large"),
+        (http(b"\x00nope", "Content-Encoding: br"), ReadLimits(), "bad_content_encoding"),
+        (http(gzip.compress(bytes(5 << 20)), "Content-Encoding: gzip"), ReadLimits(), "decompression_bomb"),
+        (http(b"<p>" * 100), ReadLimits(max_payload_bytes=100), "payload_too_large"),
     ],
 )
 def test_a_body_that_cannot_be_had_is_a_record_with_an_error(
-    block: bytes, limits: Limits, error: str, tmp_path: Path
+    block: bytes, limits: ReadLimits, error: str, tmp_path: Path
 ) -> None:
     data = b"".join(members([record("response", block, 1), page(2, 8)]))
     records, counts = read_bytes(data, tmp_path, limits=limits)
