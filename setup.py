@@ -32,12 +32,17 @@ CORE = [
     "pyyaml>=6.0",
     "resiliparse>=2.0",
     "rich>=13.7",
+    "tld>=0.13",
     "trafilatura>=1.12",
     "xxhash>=3.4",
     "zstandard>=0.22",
 ]
 
 EXTRAS = {
+    "languages": ["fugashi>=1.3", "jieba>=0.42.1", "pythainlp>=5.0", "unidic-lite>=1.0.8"],
+    "kenlm": ["kenlm>=0.3.0", "sentencepiece>=0.2"],
+    "tokens": ["sentencepiece>=0.2", "tokenizers>=0.20"],
+    "remote": ["aiohttp>=3.9", "gcsfs>=2024.6", "huggingface-hub>=0.25", "s3fs>=2024.6"],
     "train": ["fasttext>=0.9.3"],
     "test": [
         "datasets>=3.0",

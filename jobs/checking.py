@@ -38,15 +38,18 @@ def check_outline(outline: Outline, allow_code: bool = False) -> list[Problem]:
 
 
 def _check_inputs(outline: Outline) -> Iterator[Problem]:
-    from ..pipeline.sources.files import SourceError, expand, guess_format
+    from ..pipeline.sources.files import SourceError, guess_format
+    from ..pipeline.sources.inputs import files_of
 
     for index, source in enumerate(outline.inputs):
         if source is None:
             continue
         path: Path = ("input", index, "path")
         try:
-            files = expand(source.path)
-            if source.format is None:
+            described = source.model_dump(mode="json", exclude={"steps"})
+            # A list may name thousands of files; the run looks each of them up.
+            files = files_of({**described, "first": 1} if described["first"] is None else described)
+            if source.format in (None, "paths"):
                 for file in files:
                     guess_format(file.path)
         except (SourceError, OSError, ValueError) as error:
@@ -94,7 +97,11 @@ def _payload(source: Input) -> bool | None:
     if "html" in source.columns:
         return True
     try:
-        return (source.format or guess_format(source.path)) in PAGE_FORMATS
+        kind = source.format or guess_format(source.path)
+        if kind == "paths":
+            name = os.path.basename(source.path)
+            return True if "warc" in name else False if "wet" in name else None
+        return kind in PAGE_FORMATS
     except SourceError:
         return None
 

@@ -23,7 +23,6 @@ RESERVED_COLUMN: Final = re.compile(
     r"position|bytes|key|keeper|root|payload|content_type|(dedup|select|mix)_[0-9]+_.*"
 )
 LANGUAGE_COLUMNS: Final = ("lang", "lang_score")
-_TEXTS: Final = {*RECORD_COLUMNS, "lang"}
 
 
 def check_columns(outline: Outline, allow_code: bool = False) -> Iterator[Problem]:
@@ -49,7 +48,7 @@ def _check_line(line: Line, outline: Outline, allow_code: bool) -> Iterator[Prob
             if complete and column not in known:
                 message, suggestion = unknown("column", column, known)
                 yield Problem(place, message + _origin(column, line), suggestion)
-            elif column in _TEXTS and key[-1:] in (("by",), ("keep",)):
+            elif key[-1:] in (("by",), ("keep",)) and _is_text(known.get(column)):
                 yield Problem(place, f'"{column}" is text; records are ranked by a score or a signal')
         if step.kind == "rule":
             yield from _check_types(step.options, known, (*path, step.kind))
@@ -84,6 +83,12 @@ def _check_types(expression: str, known: dict[str, pa.DataType], path: Path) -> 
             rule.evaluate({name: pa.array([], known[name]) for name in rule.columns})
         except ExpressionError as error:
             yield Problem(path, str(error))
+
+
+def _is_text(kind: pa.DataType | None) -> bool:
+    import pyarrow as pa
+
+    return kind is not None and (pa.types.is_string(kind) or pa.types.is_list(kind))
 
 
 def _origin(column: str, line: Line) -> str:

@@ -14,6 +14,8 @@ from typing import Any, Final, TypeVar
 
 try:
     import click
+
+    from .train_commands import register
 except KeyboardInterrupt:
     sys.exit(130)
 
@@ -303,6 +305,9 @@ def train() -> None:
     Example:
       thresher train fasttext --positive good.jsonl --negative crawl.jsonl --out hq.bin
     """
+
+
+register(train)
 
 
 @train.command("fasttext")

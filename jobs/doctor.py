@@ -33,11 +33,15 @@ CORE: Final = {
 }
 OPTIONAL: Final = {
     "fasttext": ("fasttext", "train fastText classifiers (pip install 'thresher[train]')"),
+    "kenlm": ("kenlm", "score kenlm (pip install 'thresher[kenlm]')"),
+    "sentencepiece": ("sentencepiece", "train sentencepiece, score kenlm, count tokens"),
+    "tokenizers": ("tokenizers", "count tokens (pip install 'thresher[tokens]')"),
+    "jieba": ("jieba", "words of Chinese (pip install 'thresher[languages]')"),
     "torch": ("torch", "neural scorers, accelerators"),
     "apache_beam": ("apache-beam", "engine beam"),
     "ray": ("ray", "engine ray"),
-    "s3fs": ("s3fs", "read s3:// inputs"),
-    "gcsfs": ("gcsfs", "read gs:// inputs"),
+    "s3fs": ("s3fs", "s3:// inputs and outputs (pip install 'thresher[remote]')"),
+    "gcsfs": ("gcsfs", "gs:// inputs and outputs"),
 }
 
 
@@ -99,10 +103,15 @@ def accelerators() -> list[str]:
 
 
 def models() -> dict[str, str | bool | None]:
-    """`language`: where the language model is, or None; `fasttext_training`: whether one can train."""
+    """`language`, `lmplz`: where these are, or None; `fasttext_training`: whether one can train."""
     from ..filters.text.language import default_model
     from ..schemas.contracts import AssetError
+    from ..scorers import kenlm_tools
 
+    try:
+        lmplz: str | None = str(kenlm_tools.find().lmplz)
+    except AssetError:
+        lmplz = None
     try:
         language: str | None = str(default_model())
     except AssetError:
@@ -110,6 +119,7 @@ def models() -> dict[str, str | bool | None]:
     return {
         "language": language,
         "fasttext_training": _can_train(),
+        "lmplz": lmplz,
         "searched": os.environ.get("THRESHER_MODELS"),
     }
 
@@ -152,6 +162,8 @@ def _memory() -> int | None:
 
 def told(answer: dict[str, Any]) -> str:
     """The answer as lines of text."""
+    from ..scorers import kenlm_tools
+
     lines = [
         f"thresher {answer['thresher']}, Python {answer['python']}, {answer['platform']}",
         "",
@@ -169,6 +181,7 @@ def told(answer: dict[str, Any]) -> str:
         "",
         f"engines: {', '.join(usable)}",
         f"accelerators: {', '.join(answer['accelerators']) or 'none'}",
+        f"lmplz, which trains KenLM models: {models['lmplz'] or 'not found; ' + kenlm_tools.HOW}",
         f"language model: {models['language'] or 'NOT FOUND'}",
         f"fastText models: {training}; also looked for in THRESHER_MODELS={models['searched'] or '(unset)'}",
         f"compiled kernels: {answer['cache']['path']} ({writable})",

@@ -179,7 +179,8 @@ _ASSETS: Final = (
 
 def _steps(value: dict[str, Any]) -> Iterator[tuple[told.Path, Any]]:
     inputs = value.get("input")
-    owners = [((), value), *((("input", n), item) for n, item in enumerate(inputs or []))]
+    items = enumerate(inputs if isinstance(inputs, list) else [])
+    owners: list[tuple[told.Path, Any]] = [((), value), *((("input", n), item) for n, item in items)]
     for place, owner in owners:
         steps = owner.get("steps") if isinstance(owner, dict) else None
         for index, step in enumerate(steps if isinstance(steps, list) else []):

@@ -37,8 +37,8 @@ def train_fasttext(
     columns = {"text": text} if text else {}
     try:
         trained = training.train_fasttext(
-            _texts(positives, columns),
-            _texts(negatives, columns),
+            texts(positives, columns),
+            texts(negatives, columns),
             out,
             label=label,
             other=f"not_{label}",
@@ -64,15 +64,16 @@ def train_fasttext(
     }
 
 
-def _texts(paths: Sequence[str], columns: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+def texts(paths: Sequence[str], columns: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
     from ..pipeline.sources.containers import ContainerCounts
-    from ..pipeline.sources.files import expand, guess_format
+    from ..pipeline.sources.inputs import files_of, splits_of
     from ..pipeline.sources.reader import read
-    from ..pipeline.sources.split import plan_splits
+    from ..pipeline.sources.split import TARGET_BYTES
 
     for path in paths:
-        for file in expand(path):
-            for split in plan_splits(file, guess_format(file.path), columns):
+        source = {"path": path, "format": None, "columns": dict(columns)}
+        for file in files_of(source):
+            for split in splits_of(file, source, TARGET_BYTES):
                 yield from read(split, ContainerCounts())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .training import NotTrainableError, _texts
+from .training import NotTrainableError, texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +66,7 @@ def train_kenlm(
 
 
 def _batches(inputs: Sequence[str], text: str | None) -> Iterator[pa.RecordBatch]:
-    return _texts(inputs, {"text": text} if text else {})
+    return texts(inputs, {"text": text} if text else {})
 
 
 def _answer(trained: TrainedLanguageModel) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..filters.text.signals import SIGNALS, inputs_of
+from ..filters.text.signals import SIGNALS, inputs_of, versions_of
 from ..schemas.job import Job
 from ..schemas.records import TEXT
 from ..schemas.steps import Step
@@ -219,7 +219,7 @@ def _add_signals(phase: Phase, names: list[str], needed: set[str], made: set[str
     number = len(phase.signal_streams) + 1
     stream = f"signals_{number}" if number > 1 else "signals"
     phase.signal_streams += (stream,)
-    phase.operators.append(OperatorRef.of(Signals, stream=stream, names=names))
+    phase.operators.append(OperatorRef.of(Signals, stream=stream, names=names, versions=versions_of(names)))
     needed |= {column for name in names for column in inputs_of(name)} - made
     return set(names)
 

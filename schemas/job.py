@@ -12,7 +12,7 @@ from .quantities import PositiveInt, Size
 from .steps import NAME_PATTERN, AnyStep
 from .verbs import Model
 
-Format = Literal["warc", "wet", "arc", "jsonl", "parquet", "csv", "tsv", "html", "text"]
+Format = Literal["warc", "wet", "arc", "jsonl", "parquet", "csv", "tsv", "html", "text", "paths"]
 OutputFormat = Literal["parquet", "jsonl", "webdataset"]
 Compression = Literal["none", "gzip", "zstd", "snappy"]
 
@@ -29,6 +29,29 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Limits(Model):
+    """Bounds of what one record, line or compressed file may cost; what breaks one is an error, with a reason.
+
+    The defaults are choices of ours.
+    """
+
+    max_line_bytes: Size = Field(default=256 << 20, description="A line of JSON Lines, or of text by lines.")
+    max_row_bytes: Size = Field(
+        default=64 << 20, description="A row of CSV or TSV, which takes seven times that in memory."
+    )
+    max_record_bytes: Size = Field(default=256 << 20, description="A text file.")
+    max_payload_bytes: Size = Field(
+        default=32 << 20, description="A page, before and after its codings are undone."
+    )
+    max_ratio: Annotated[float, Field(gt=0)] = Field(
+        default=500.0, description="Decoded bytes for each coded byte, of a page or of a whole file."
+    )
+    ratio_free_bytes: Size = Field(
+        default=1 << 20, description="Decoded bytes of a page for which no ratio is asked."
+    )
+    stream_free_bytes: Size = Field(default=64 << 20, description="The same for a file.")
+
+
 class Input(Model):
     """Files of one format, with the steps that only their records pass, before those of the job."""
 
@@ -36,14 +59,41 @@ class Input(Model):
         default="", description="What the column `input` says of its records; numbered where left out."
     )
     path: str = Field(min_length=1, description="Local path or URL; globs are allowed.")
-    format: Format | None = Field(default=None, description="Guessed from the name where left out.")
+    format: Format | None = Field(
+        default=None, description="Guessed from the name where left out. paths: a list of files, one a line."
+    )
+    records: Literal["file", "lines"] = Field(
+        default="file", description="What a record of a text file is: the whole file, or a line."
+    )
+    base: str | None = Field(
+        default=None,
+        description="What the lines of a list of paths are below; https://data.commoncrawl.org/ if left out.",
+    )
+    match: str | None = Field(default=None, description="A glob for the lines of a list of paths.")
+    first: PositiveInt | None = Field(
+        default=None, description="How many matching lines of a list of paths count."
+    )
+    limits: Limits = Field(
+        default_factory=lambda: Limits.model_validate({}), description="Bounds of its records."
+    )
+    licence: str | None = Field(default=None, description="What the dataset card says of its licence.")
     columns: dict[Literal["id", "url", "text", "html", "date"], str] = Field(
         default={},
-        description="Our column: the input's column; html holds pages to extract text from.",
+        description="Our column: the input's column, in CSV also its number from 1 where there is no header; "
+        "html holds pages to extract text from.",
     )
     steps: list[AnyStep] = Field(
         default=[], description="Steps of this input's records alone, before the job's."
     )
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        kind = value.get("format")
+        for key in ("base", "match", "first"):
+            if value.get(key) is not None and kind not in (None, "paths"):
+                yield key, f"{key} goes with format: paths"
+        if value.get("records", "file") != "file" and kind not in (None, "text"):
+            yield "records", "records goes with format: text"
 
 
 class Output(Model):

@@ -24,7 +24,7 @@ COLUMN_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,79}$"
 LANGUAGE_PATTERN: Final = r"^[a-z]{2,3}(_[A-Z][a-z]{3})?$"
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
-WordKind = Literal["whitespace", "unicode"]
+WordKind = Literal["whitespace", "unicode", "segmented"]
 Extractor = Literal["resiliparse", "resiliparse_plain", "trafilatura", "hybrid"]
 OnNull = Literal["drop", "keep", "fail"]
 # What an argument of a rule set or a scorer may be: anything that JSON can write.

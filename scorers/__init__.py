@@ -1,5 +1,5 @@
-"""What a model decides: scorers, how they are found, trained and checked."""
+"""What a model decides: scorers and refiners, how they are found, trained and checked."""
 
-from ..schemas.contracts import AssetError, AssetRef, Assets, Scorer, Trainable
+from ..schemas.contracts import AssetError, AssetRef, Assets, Refiner, Scorer, Trainable
 
-__all__ = ["AssetError", "AssetRef", "Assets", "Scorer", "Trainable"]
+__all__ = ["AssetError", "AssetRef", "Assets", "Refiner", "Scorer", "Trainable"]

@@ -40,7 +40,9 @@ SCORER: Final = Kind(
     Scorer,  # type: ignore[type-abstract]
     {
         "fasttext": "thresher.scorers.fasttext:FastTextScorer",
+        "kenlm": "thresher.scorers.kenlm:KenLMScorer",
         "word_list": "thresher.scorers.word_list:WordListScorer",
+        "tokens": "thresher.scorers.tokens:TokenScorer",
         "url_words": "thresher.scorers.word_list:UrlWordsScorer",
     },
 )

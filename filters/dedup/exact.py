@@ -21,6 +21,8 @@ from ..text.characters import BYTES_TYPE
 
 Normalization = Literal["none", "whitespace", "lower"]
 
+VERSION: Final = 1  # changes whenever the key of some text or address does
+
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

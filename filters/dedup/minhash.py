@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from ..kernels import kernel
 from ..text.buffers import text_buffers
 from ..text.characters import BYTES_TYPE, CLASSES_TYPE, SPACE, character_classes, decode
-from ..text.words import WORDS_VERSION, WordKind, Words, split_words
+from ..text.words import WORD_KINDS, WORDS_VERSION, WordKind, Words, split_words
 from .clusters import mix
 from .exact import row_slices
 from .permutations import minima, optimal_bands, permutations
@@ -67,7 +67,7 @@ class MinHashScheme:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name, choices in (
             ("unit", ("words", "characters")),
-            ("words", ("unicode", "whitespace")),
+            ("words", WORD_KINDS),
             ("hash", ("thresher", "datasketch")),
         ):
             if getattr(self, name) not in choices:
@@ -98,6 +98,10 @@ class MinHashScheme:
         made_of = {**asdict(self), "version": VERSION, "words_version": WORDS_VERSION}
         if self.unit == "characters":
             del made_of["words"], made_of["words_version"]
+        elif self.words == "segmented":
+            from ..text.segmentation import segmentation_version
+
+            made_of["segmentation"] = segmentation_version()
         described = " ".join(f"{name}={value}" for name, value in sorted(made_of.items()))
         return hashlib.sha256(described.encode()).hexdigest()[:32]
 

@@ -30,6 +30,7 @@ TERMINAL: Final = 512  # Unicode property Sentence_Terminal: . ! ? and their lik
 CLOSING: Final = 1024  # categories Pe and Pf, " and ': what may follow the end of a sentence
 QUOTE: Final = 2048  # the closing quotation marks " ' ” ’ » 」 』
 LINE_END: Final = 4096  # \n and \r
+KANA: Final = 8192  # a letter of Hiragana or Katakana
 
 CLASSES_TYPE: Final = "Array(uint16, 1, 'C', readonly=True)"
 BYTES_TYPE: Final = "Array(uint8, 1, 'C', readonly=True)"
@@ -40,6 +41,9 @@ UNSPACED_BLOCKS: Final = (
     "E00-EFF 1000-109F 1780-17FF 2E80-2FDF 3005-3007 3021-3029 3038-303B 3041-309F 3400-4DBF 4E00-9FFF "
     "A9E0-A9FF AA60-AA7F F900-FAFF 1B000-1B0FF 20000-3FFFF"
 )
+
+# Blocks of Hiragana and Katakana.
+KANA_BLOCKS: Final = "3041-30FF 31F0-31FF FF66-FF9F 1AFF0-1AFFF 1B000-1B16F"
 
 # Unicode PropList.txt, property Sentence_Terminal.
 SENTENCE_TERMINALS: Final = (
@@ -88,6 +92,8 @@ def character_classes() -> npt.NDArray[np.uint16]:
     table[ord("_")] |= WORD
     unspaced = np.fromiter(_code_points(UNSPACED_BLOCKS), np.int64)
     table[unspaced[(table[unspaced] & LETTER) != 0]] |= UNSPACED
+    kana = np.fromiter(_code_points(KANA_BLOCKS), np.int64)
+    table[kana[(table[kana] & LETTER) != 0]] |= KANA
     table[np.fromiter(_code_points(SENTENCE_TERMINALS), np.int64)] |= TERMINAL
     table[[ord(character) for character in CLOSING_QUOTES]] |= QUOTE | CLOSING
     table[[ord("\n"), ord("\r")]] |= LINE_END

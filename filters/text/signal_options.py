@@ -61,7 +61,10 @@ class SignalOptions:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> SignalOptions:
         """The options that a job gives, lists as tuples. Raises ValueError, TypeError for an unknown name."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+        arguments: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+        }
+        return cls(**arguments)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from .buffers import text_buffers
 from .code import code_signals
 from .line_signals import line_signals
 from .pii import PII_SIGNALS
-from .signal_options import DEFAULTS, SignalOptions, read_suffix, write_suffix
+from .signal_options import BY_LANGUAGE, DEFAULTS, SignalOptions, read_suffix, write_suffix
 from .signal_specs import ENTROPY, Family, SignalSpec, measured
 from .url_signals import url_signals
 
@@ -42,6 +42,7 @@ __all__ = [
     "options_of",
     "parse_variant",
     "variant_name",
+    "versions_of",
 ]
 
 SIGNALS_VERSION: Final = 1  # changes whenever a signal of some text does
@@ -94,6 +95,24 @@ def inputs_of(name: str) -> tuple[str, ...]:
 def options_of(names: Iterable[str]) -> frozenset[str]:
     """The options that some of these columns depend on; names that are no signals count for nothing."""
     return frozenset(option for name in names if name in SIGNALS for option in SIGNALS[name].options)
+
+
+def versions_of(names: Iterable[str]) -> dict[str, Any]:
+    """Versions of what some of these columns are made with beside SIGNALS_VERSION.
+
+    Raises AssetError where a package that segments words is missing.
+    """
+    from .segmentation import require_segmenters, segmentation_version
+    from .stop_words import STOP_WORDS_VERSION
+
+    chosen = [parse_variant(name)[1] for name in names if "@" in name]
+    made: dict[str, Any] = {}
+    if any(options.words == "segmented" for options in chosen):
+        require_segmenters()
+        made["segmentation"] = segmentation_version()
+    if any(options.stop_words == BY_LANGUAGE for options in chosen):
+        made["stop_words"] = STOP_WORDS_VERSION
+    return made
 
 
 def compute_signals(

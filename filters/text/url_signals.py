@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import pyarrow as pa
@@ -28,6 +29,13 @@ _SPECS: Final[Mapping[str, tuple[pa.DataType, str, str]]] = {
     ),
     "url_path_depth": (pa.int64(), "pieces", "Pieces of the path between slashes that are not empty."),
     "url_parameter_count": (pa.int64(), "parameters", 'Pieces of the query between "&" that are not empty.'),
+    "host": (pa.string(), "name", "The address's host in its ASCII form, lower case; null without one."),
+    "domain": (
+        pa.string(),
+        "name",
+        "The part of the host that someone registered, by the Public Suffix List (publicsuffix.org, private "
+        "suffixes too: user.github.io is a domain); the host itself where the list has no suffix of it.",
+    ),
 }
 
 
@@ -53,6 +61,9 @@ _WHOLE: Final = ("url_length", "url_digit_char_ratio")
 
 
 def _signal(spec: SignalSpec, url: pa.Array, parts: Mapping[str, pa.Array]) -> pa.Array:
+    if spec.name in ("host", "domain"):
+        host = pc.if_else(pc.equal(parts["host"], ""), None, parts["host"])
+        return host if spec.name == "host" else _domains(host)
     length = pc.utf8_length(url)
     if spec.name == "url_length":
         return length
@@ -68,6 +79,21 @@ def _signal(spec: SignalSpec, url: pa.Array, parts: Mapping[str, pa.Array]) -> p
     if spec.name == "url_path_depth":
         return pc.count_substring_regex(parts["path"], "[^/]+")
     return pc.count_substring_regex(parts["query"], "[^&]+")
+
+
+def _domains(host: pa.Array) -> pa.Array:
+    names = [None if name is None else _domain(name) for name in host.to_pylist()]
+    return pa.array(names, pa.large_string())
+
+
+@lru_cache(maxsize=65_536)
+def _domain(host: str) -> str:
+    from tld import get_fld
+
+    try:
+        return get_fld(f"http://{host}/", fail_silently=True) or host
+    except ValueError:  # what is no host at all
+        return host
 
 
 def _parts(url: pa.Array) -> dict[str, pa.Array]:

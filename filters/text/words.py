@@ -10,13 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..kernels import kernel
-from .buffers import text_buffers
+from .buffers import TextBuffers, text_buffers
 from .characters import BYTES_TYPE, CLASSES_TYPE, MARK, SPACE, UNSPACED, WORD, character_classes, decode
 from .hashing import hash_bytes
 
-WordKind = Literal["whitespace", "unicode"]
+WordKind = Literal["whitespace", "unicode", "segmented"]
 
-WORD_KINDS: Final[tuple[WordKind, ...]] = ("whitespace", "unicode")
+WORD_KINDS: Final[tuple[WordKind, ...]] = ("whitespace", "unicode", "segmented")
 VALID_TYPE: Final = "Array(boolean, 1, 'C', readonly=True)"
 _WORD_SHIFT: Final = WORD.bit_length() - 1
 WORDS_VERSION: Final = 1  # changes whenever the words of some text, or their hashes, do
@@ -42,11 +42,14 @@ def split_words(text: pa.Array, kind: WordKind) -> Words:
     `whitespace`: what `str.split()` returns. `unicode`: maximal runs of letters, marks, numbers (general
     categories L, M, N) and underscores, except that each letter of a script written without spaces (see
     characters.UNSPACED_BLOCKS), with the marks that follow it, is a word of its own. Apostrophes and hyphens
-    end a word of kind `unicode`.
+    end a word of kind `unicode`. `segmented`: as `unicode`, but runs in scripts written without spaces become
+    words as their segmenters find them (see segmentation.py), and more slowly.
 
-    Raises ValueError for another kind, TypeError for an array that is not text.
+    Raises ValueError for another kind, TypeError for an array that is not text, and for `segmented`
+    AssetError if a segmenter is not installed.
     """
     buffers = text_buffers(text)
+    cuts = cuts_of(buffers, kind)
     lengths = np.diff(buffers.offsets)[buffers.valid]
     room = int((lengths // 2 + 1).sum())  # two words that touch take three bytes or more
     start, stop = np.empty(room, np.int64), np.empty(room, np.int64)
@@ -58,6 +61,8 @@ def split_words(text: pa.Array, kind: WordKind) -> Words:
         buffers.valid,
         character_classes(),
         is_unicode(kind),
+        cuts.first,
+        cuts.at,
         first,
         start,
         stop,
@@ -67,11 +72,32 @@ def split_words(text: pa.Array, kind: WordKind) -> Words:
     return Words(first, start[:n], stop[:n], hashes[:n], buffers.data)
 
 
+@dataclass(frozen=True)
+class Cuts:
+    """Where words may not run on, in n documents: at[first[i]:first[i + 1]] of document i.
+
+    A document that has any gets its words from `find_cut_words`; only one with letters of scripts written
+    without spaces needs them.
+    """
+
+    first: npt.NDArray[np.int64]  # [n + 1]
+    at: npt.NDArray[np.int64]  # byte offsets, ascending, where a character begins
+
+
+def cuts_of(buffers: TextBuffers, kind: WordKind) -> Cuts:
+    """The cuts of each text: none but for words of kind `segmented`."""
+    if kind == "segmented":
+        from .segmentation import find_cuts
+
+        return find_cuts(buffers)
+    return Cuts(np.zeros(len(buffers) + 1, np.int64), np.zeros(0, np.int64))
+
+
 def is_unicode(kind: str) -> bool:
-    """Whether words are of kind `unicode`. Raises ValueError for a kind that does not exist."""
+    """Whether words are runs of word characters. Raises ValueError for a kind that does not exist."""
     if kind not in WORD_KINDS:
         raise ValueError(f"words: {kind!r} is not one of {', '.join(WORD_KINDS)}")
-    return kind == "unicode"
+    return kind != "whitespace"
 
 
 @kernel(f"int64({BYTES_TYPE}, int64, int64, {CLASSES_TYPE}, int64[::1], int64[::1], int64)")
@@ -146,7 +172,55 @@ def find_unicode_words(
 
 
 @kernel(
-    f"void({BYTES_TYPE}, int64[::1], {VALID_TYPE}, {CLASSES_TYPE}, boolean, "
+    f"int64({BYTES_TYPE}, int64, int64, {CLASSES_TYPE}, int64[::1], int64, int64, "
+    "int64[::1], int64[::1], int64)"
+)
+def find_cut_words(
+    data: Any,
+    begin: int,
+    end: int,
+    classes: Any,
+    cuts: Any,
+    cut: int,
+    last_cut: int,
+    start: Any,
+    stop: Any,
+    count: int,
+) -> int:
+    """Appends the runs of word characters of data[begin:end], divided at cuts[cut:last_cut].
+
+    A cut before a mark does not divide, so that a mark stays with its letter. Returns how many words there
+    are now.
+    """
+    at = begin
+    open_before = False
+    while at < end:
+        after: Any = at + 1
+        point: Any = np.int64(data[at])
+        if point >= 0x80:
+            point, after = decode(data, at, end)
+        kind = classes[point]
+        word = (kind & WORD) != 0
+        divided = False
+        while cut < last_cut and cuts[cut] <= at:
+            divided = (kind & MARK) == 0
+            cut += 1
+        if open_before and (divided or not word):
+            stop[count] = at
+            count += 1
+            open_before = False
+        if word and not open_before:
+            start[count] = at
+            open_before = True
+        at = after
+    if open_before:
+        stop[count] = end
+        count += 1
+    return count
+
+
+@kernel(
+    f"void({BYTES_TYPE}, int64[::1], {VALID_TYPE}, {CLASSES_TYPE}, boolean, int64[::1], int64[::1], "
     "int64[::1], int64[::1], int64[::1], uint64[::1])"
 )
 def _split(
@@ -155,6 +229,8 @@ def _split(
     valid: Any,
     classes: Any,
     unicode: bool,
+    first_cut: Any,
+    cuts: Any,
     first: Any,
     start: Any,
     stop: Any,
@@ -166,7 +242,10 @@ def _split(
         if not valid[document]:
             continue
         begin, end = offsets[document], offsets[document + 1]
-        if unicode:
+        cut, last_cut = first_cut[document], first_cut[document + 1]
+        if cut < last_cut:
+            count = find_cut_words(data, begin, end, classes, cuts, cut, last_cut, start, stop, count)
+        elif unicode:
             count = find_unicode_words(data, begin, end, classes, start, stop, count)
         else:
             count = find_spaced_words(data, begin, end, classes, start, stop, count)

@@ -139,11 +139,14 @@ _KERNELS: Final = {
 
 
 class Signals(Operator):
-    """Computes signals, by the names of their variants, for every record that reaches it: also a sidecar."""
+    """Computes signals, by the names of their variants, for every record that reaches it: also a sidecar.
+
+    `versions` are of what they are made with, for the fingerprint.
+    """
 
     version = signals.SIGNALS_VERSION
 
-    def __init__(self, stream: str, names: Sequence[str]) -> None:
+    def __init__(self, stream: str, names: Sequence[str], versions: Mapping[str, Any]) -> None:
         self._stream, self._names = stream, list(names)
 
     @classmethod

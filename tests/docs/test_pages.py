@@ -15,7 +15,7 @@ import yaml
 from thresher.filters.text.rule_sets import RULE_SETS
 from thresher.filters.text.signals import SIGNALS
 from thresher.jobs.cli import cli
-from thresher.schemas import job, steps, verbs
+from thresher.schemas import dedup, job, steps, verbs
 
 ROOT = Path(thresher.__file__).parent
 DOCS = ROOT / "docs"

@@ -215,10 +215,10 @@ def test_code_beside_a_job_is_refused_unless_it_is_allowed(folder: Path) -> None
 
 
 def test_a_job_loaded_with_its_code_does_not_run_without_the_word(folder: Path) -> None:
-    from thresher.scorers.registry import ScorerError
+    from thresher.scorers.registry import PluginError
 
     loaded = thresher.load(job(folder), allow_code=True)
-    with pytest.raises(ScorerError, match="allow it with --allow-code"):
+    with pytest.raises(PluginError, match="allow it with --allow-code"):
         thresher.run(loaded)
     assert not (folder / "out" / "manifest.json").exists()
 

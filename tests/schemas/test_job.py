@@ -52,7 +52,7 @@ def test_the_job_of_the_design_is_read_as_it_is_written() -> None:
         "extract", "language", "filter", "filter", "rule", "dedup", "score", "select",
     ]  # fmt: skip
     assert job.steps[0].options.with_ == "resiliparse"
-    assert job.steps[3].options.parameters == {"min_words": 60}
+    assert job.steps[3].options.arguments == {"min_words": 60}
     assert job.steps[4].options == "word_count < 100000"
     assert job.steps[5].options.options.keep.order == "longest"
     assert job.steps[6].options.arguments == {"model": "hq.bin", "label": "hq"}

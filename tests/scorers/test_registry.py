@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from thresher.scorers import registry
 from thresher.scorers.fasttext import FastTextScorer
-from thresher.scorers.registry import ScorerError, build, find, fingerprint, installed
+from thresher.scorers.registry import SCORER, PluginError, build, find, fingerprint, installed
 
 LENGTH = """
 import pyarrow as pa
@@ -41,17 +41,17 @@ def lengths(scorer: Any) -> list[int]:
 
 
 def test_fasttext_is_built_from_its_arguments() -> None:
-    scorer = build("fasttext", {"model": "hq.bin", "label": "hq"})
+    scorer = build(SCORER, "fasttext", {"model": "hq.bin", "label": "hq"})
     assert isinstance(scorer, FastTextScorer)
     assert scorer.assets == ("hq.bin",)
 
 
 def test_a_scorer_beside_the_job_is_found_only_where_code_is_allowed(tmp_path: Path) -> None:
     write(tmp_path)
-    with pytest.raises(ScorerError, match="--allow-code"):
-        find("own_scorer:Length", directory=tmp_path)
+    with pytest.raises(PluginError, match="--allow-code"):
+        find(SCORER, "own_scorer:Length", directory=tmp_path)
     assert "own_scorer" not in sys.modules
-    scorer = build("own_scorer:Length", {"factor": 2}, directory=tmp_path, allow_code=True)
+    scorer = build(SCORER, "own_scorer:Length", {"factor": 2}, directory=tmp_path, allow_code=True)
     assert lengths(scorer) == [6]
 
 
@@ -59,11 +59,11 @@ def test_the_folder_of_a_job_does_not_stay_on_the_path(tmp_path: Path) -> None:
     write(tmp_path, more="import beside_it\n")
     (tmp_path / "beside_it.py").write_text("VALUE = 1\n")
     before = list(sys.path)
-    find("own_scorer:Length", directory=tmp_path, allow_code=True)
+    find(SCORER, "own_scorer:Length", directory=tmp_path, allow_code=True)
     assert sys.path == before
     write(tmp_path, more="raise ValueError('broken on purpose')\n")
-    with pytest.raises(ScorerError, match="ValueError: broken on purpose"):
-        find("own_scorer:Length", directory=tmp_path, allow_code=True)
+    with pytest.raises(PluginError, match="ValueError: broken on purpose"):
+        find(SCORER, "own_scorer:Length", directory=tmp_path, allow_code=True)
     assert sys.path == before
 
 
@@ -71,12 +71,14 @@ def test_two_jobs_may_have_modules_of_the_same_name_and_a_changed_one_is_read_ag
     one, two = (write(tmp_path / folder, more="import beside_it\n") for folder in ("one", "two"))
     (one / "beside_it.py").write_text("VALUE = 1\n")
     (two / "beside_it.py").write_text("VALUE = 2\n")
-    found = [find("own_scorer:Length", directory=folder, allow_code=True) for folder in (one, two, one)]
+    found = [
+        find(SCORER, "own_scorer:Length", directory=folder, allow_code=True) for folder in (one, two, one)
+    ]
     values = [sys.modules[cls.__module__] for cls in found]
     assert [cls.__init__.__globals__["beside_it"].VALUE for cls in found] == [1, 2, 1]
     assert values[2].__file__ == str(one / "own_scorer.py")
     write(one, more="import beside_it\n", version=12)
-    assert find("own_scorer:Length", directory=one, allow_code=True).version == 12
+    assert find(SCORER, "own_scorer:Length", directory=one, allow_code=True).version == 12
 
 
 def test_a_class_in_a_package_and_one_inside_a_class_are_found(tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_a_class_in_a_package_and_one_inside_a_class_are_found(tmp_path: Path) -
     (tmp_path / "my_package" / "__init__.py").touch()
     with (tmp_path / "my_package" / "scorers.py").open("a") as file:
         file.write("class Outer:\n    Inner = Length\n")
-    found = find("my_package.scorers:Outer.Inner", directory=tmp_path, allow_code=True)
+    found = find(SCORER, "my_package.scorers:Outer.Inner", directory=tmp_path, allow_code=True)
     assert lengths(found()) == [3]
 
 
@@ -102,23 +104,23 @@ def test_a_class_in_a_package_and_one_inside_a_class_are_found(tmp_path: Path) -
 )
 def test_a_scorer_that_cannot_be_found_is_explained(tmp_path: Path, name: str, message: str) -> None:
     write(tmp_path)
-    with pytest.raises(ScorerError, match=message):
-        find(name, directory=tmp_path, allow_code=True)
+    with pytest.raises(PluginError, match=message):
+        find(SCORER, name, directory=tmp_path, allow_code=True)
 
 
 def test_a_module_that_hides_behind_one_that_is_loaded_already_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "json")
-    with pytest.raises(ScorerError, match="give yours another name"):
-        find("json:Length", directory=tmp_path, allow_code=True)
+    with pytest.raises(PluginError, match="give yours another name"):
+        find(SCORER, "json:Length", directory=tmp_path, allow_code=True)
 
 
 def test_wrong_arguments_are_explained_with_the_nearest_name() -> None:
     with pytest.raises(
-        ScorerError, match=r"no argument 'modell' \(did you mean model\?\); it takes model, label"
+        PluginError, match=r"no argument 'modell' \(did you mean model\?\); it takes model, label"
     ):
-        build("fasttext", {"modell": "hq.bin", "label": "hq"})
-    with pytest.raises(ScorerError, match="missing 1 required positional argument: 'label'"):
-        build("fasttext", {"model": "hq.bin"})
+        build(SCORER, "fasttext", {"modell": "hq.bin", "label": "hq"})
+    with pytest.raises(PluginError, match="missing 1 required positional argument: 'label'"):
+        build(SCORER, "fasttext", {"model": "hq.bin"})
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> None:
@@ -136,18 +138,18 @@ def test_installed_packages_offer_scorers_as_entry_points(
         EntryPoint("broken", "no_such_module:Length", "thresher.scorers"),
         EntryPoint("other", "offered_scorer:Length", "somebody.else"),
     )
-    assert list(installed()) == ["broken", "length"]
-    assert lengths(build("length", {"factor": 3})) == [9]
-    with pytest.raises(ScorerError, match=r"did you mean length\?.*there are broken, fasttext, length"):
-        find("lenght")
-    with pytest.raises(ScorerError, match="broken of an installed package cannot be imported"):
-        find("broken")
+    assert list(installed(SCORER)) == ["broken", "length"]
+    assert lengths(build(SCORER, "length", {"factor": 3})) == [9]
+    with pytest.raises(PluginError, match=r"did you mean length\?.*there are broken, fasttext, .*length"):
+        find(SCORER, "lenght")
+    with pytest.raises(PluginError, match="broken of an installed package cannot be imported"):
+        find(SCORER, "broken")
 
 
 def test_the_fingerprint_follows_arguments_models_version_and_source_and_nothing_else(tmp_path: Path) -> None:
     def of(arguments: dict[str, Any], *checksums: str) -> str:
         return fingerprint(
-            "own_scorer:Length", arguments, checksums=checksums, directory=tmp_path, allow_code=True
+            SCORER, "own_scorer:Length", arguments, checksums=checksums, directory=tmp_path, allow_code=True
         )
 
     write(tmp_path)
@@ -164,7 +166,7 @@ def test_the_fingerprint_follows_arguments_models_version_and_source_and_nothing
 
 
 def test_the_fingerprint_of_our_own_scorers_needs_no_source() -> None:
-    found = fingerprint("fasttext", {"model": "hq.bin", "label": "hq"}, checksums=["00"])
-    assert found == fingerprint("fasttext", {"label": "hq", "model": "hq.bin"}, checksums=["00"])
-    with pytest.raises(ScorerError, match="plain values"):
-        fingerprint("fasttext", {"model": Path("hq.bin"), "label": "hq"})
+    found = fingerprint(SCORER, "fasttext", {"model": "hq.bin", "label": "hq"}, checksums=["00"])
+    assert found == fingerprint(SCORER, "fasttext", {"label": "hq", "model": "hq.bin"}, checksums=["00"])
+    with pytest.raises(PluginError, match="plain values"):
+        fingerprint(SCORER, "fasttext", {"model": Path("hq.bin"), "label": "hq"})

@@ -26,6 +26,7 @@ from thresher.schemas.contracts import AssetError
 jieba = pytest.importorskip("jieba")
 fugashi = pytest.importorskip("fugashi")
 unidic_lite = pytest.importorskip("unidic_lite")
+os.environ.setdefault("PYTHAINLP_READ_ONLY", "1")  # else importing it makes a folder in the home
 newmm = pytest.importorskip("pythainlp.tokenize.newmm")
 
 CHINESE = "我来到北京清华大学学习自然语言处理，他来到了网易杭研大厦。"

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from thresher.filters.text.signals import SIGNALS, compute_signals
 
-NAMES = [name for name, spec in SIGNALS.items() if spec.family == "url"]
+NAMES = [name for name, spec in SIGNALS.items() if spec.family == "url" and name not in ("host", "domain")]
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,23 @@ def test_a_missing_or_retyped_column_is_refused() -> None:
         compute_signals(pa.array(["text"]), ["url_length"])
     with pytest.raises(TypeError, match="int64"):
         compute_signals({"url": pa.array([1])}, ["url_length"])
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "domain"),
+    [
+        ("https://www.news.example.co.uk/x?y", "www.news.example.co.uk", "example.co.uk"),
+        ("http://user.github.io", "user.github.io", "user.github.io"),
+        ("http://WWW.M\u00dcnchen.de/", "www.xn--mnchen-3ya.de", "xn--mnchen-3ya.de"),
+        ("http://10.0.0.1:80/", "10.0.0.1", "10.0.0.1"),
+        ("http://[2001:db8::1]/", "2001:db8::1", "2001:db8::1"),
+        ("http://intranet/", "intranet", "intranet"),
+        ("http://co.uk/", "co.uk", "co.uk"),
+        ("mailto:a@example.org", None, None),
+        ("", None, None),
+        (None, None, None),
+    ],
+)
+def test_a_domain_is_what_someone_registered(url: str | None, host: str | None, domain: str | None) -> None:
+    found = compute_signals({"url": pa.array([url], pa.string())}, ["host", "domain"])
+    assert (found["host"][0].as_py(), found["domain"][0].as_py()) == (host, domain)
