@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ..pipeline.accounts import Accounts
+from ..pipeline.operator import Output
+from ..pipeline.stage import StreamRef
 from .checking import check_outline
 from .outline import Outline
 from .problems import JobFileError, Problem
@@ -23,7 +26,28 @@ _CORPUS: Final = {
     "select": "a selection ranks a whole corpus; run the job with --limit to see what it keeps",
     "sample": "a sample draws records by their id, not by their text",
     "limit": "a limit counts records, whatever their text",
+    "bucket": "percentiles are those of a whole corpus; run the job with --limit to see them",
+    "mix": "a mix weighs inputs against each other, whatever their text",
 }
+
+
+class _Ledger(Output):
+    """Remembers the ledger row of the only record, if there is one."""
+
+    def __init__(self) -> None:
+        self.accounts = Accounts()
+        self.rows_in = 0
+        self.row: dict[str, Any] | None = None
+
+    def emit(self, stream: str, batch: pa.RecordBatch) -> None:
+        if stream == "ledger" and len(batch):
+            (self.row,) = batch.to_pylist()
+
+    def new_file(self, name: str) -> Path:
+        raise NotImplementedError(f"an operator that is tried writes no file: {name}")
+
+    def attach(self, stream: str, file: StreamRef) -> None:
+        raise NotImplementedError(f"an operator that is tried adds no stream: {stream}")
 
 
 class NeedsCorpusError(Exception):
@@ -50,6 +74,7 @@ def try_step(
         "columns": {},
     }
     tried = {"extract": _extract, "language": _language, "url": _url, "score": _score}
+    tried |= dict.fromkeys(("edit", "signals", "decontaminate"), _operator)
     return {**answer, **tried.get(step.kind, _rules)(step, payload, url, allow_code)}
 
 
@@ -197,6 +222,35 @@ def _score(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dic
     if step.as_ and len(columns) == 1:
         columns = {step.as_: next(iter(columns.values()))}
     return {"verdict": "computed", "columns": columns}
+
+
+def _operator(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
+    """What the operator of a job makes of the record."""
+    import pyarrow as pa
+
+    from ..filters.text.signals import SIGNALS, compute_signals
+    from ..pipeline.compilation import compile_step
+    from ..pipeline.compiled import MapStep
+    from ..pipeline.operator import build
+    from ..schemas.job import Job
+
+    job = Job.model_validate({"name": "try", "input": "try", "output": {"path": "try"}})
+    compiled = compile_step(step, 0, job, allow_code)
+    assert isinstance(compiled, MapStep)
+    record = {"id": "try", "text": _text(payload), "url": url, "source": "try", "date": None, "meta": None}
+    columns = {name: pa.array([value], pa.string()) for name, value in record.items()}
+    columns["position"] = pa.array([0], pa.uint64())
+    signals = [name for name in compiled.reads if name.partition("@")[0] in SIGNALS]
+    missing = sorted(compiled.reads - columns.keys() - set(signals))
+    if missing:
+        raise NeedsCorpusError(f"{step.name} reads {', '.join(missing)}, which a lone text does not have")
+    columns |= compute_signals(columns, signals)
+    out = _Ledger()
+    left = build(compiled.operator).apply(pa.RecordBatch.from_pydict(columns), out)
+    if out.row is not None:
+        return {key: out.row[key] for key in ("verdict", "reason", "value")}
+    made = {name: left.column(name)[0].as_py() for name in compiled.adds}
+    return {"verdict": "computed", "columns": made}
 
 
 def told(answer: Mapping[str, Any]) -> str:

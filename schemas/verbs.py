@@ -135,14 +135,21 @@ class Url(Model):
         default=None, description="Folder of lists in the UT1 layout: CATEGORY/domains, urls."
     )
     categories: list[str] = Field(default=[], description="Folders of `lists` to use; all where left out.")
-    words: list[str] = Field(default=[], description="Words that must not occur in the address.")
+    words: list[str] = Field(
+        default=[], description="Words that block an address where one of them is a whole word of it."
+    )
+    soft_words: list[str] = Field(
+        default=[], description="Words that block where `min_soft_words` different ones are in the address."
+    )
+    min_soft_words: PositiveInt = Field(default=2, description="How many soft words block an address.")
+    subwords: list[str] = Field(default=[], description="Pieces that block anywhere in the address.")
 
     @classmethod
     def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
         if value.get("lists") is None and value.get("categories"):
             yield "categories", "categories choose among lists; give lists (a folder) too"
-        elif value.get("lists") is None and not value.get("words"):
-            yield "", "nothing to block: give lists (a folder) or words"
+        elif not any(value.get(key) for key in ("lists", "words", "soft_words", "subwords")):
+            yield "", "nothing to block: give lists (a folder), words, soft_words or subwords"
 
 
 class Filter(RootModel[dict[str, dict[str, Plain]]]):

@@ -119,3 +119,18 @@ def test_try_reads_text_files_and_standard_input(tmp_path: Path) -> None:
     assert (by_pipe.exit_code, "kept" in by_pipe.stdout) == (0, True)
     neither = runner.invoke(cli, ["try", "rule: word_count > 2"])
     assert (neither.exit_code, "--text and --file" in neither.stderr) == (2, True)
+
+
+def test_an_edit_is_tried_and_shows_the_text_that_is_left() -> None:
+    answer = try_step("edit: {pii: {kinds: [email]}}", b"mail bob@example.org now")
+    assert (answer["verdict"], answer["columns"]) == ("computed", {"text": "mail <EMAIL> now"})
+
+
+def test_an_edit_that_leaves_nothing_drops_the_record() -> None:
+    answer = try_step("edit: c4_lines", b"no full stop")
+    assert (answer["verdict"], answer["reason"]) == ("dropped", "empty_after_edit")
+
+
+def test_signals_are_tried_on_a_text_and_its_address() -> None:
+    answer = try_step("signals: [word_count, domain]", b"a b c", url="https://www.example.co.uk/x")
+    assert answer["columns"] == {"signal_word_count": 3, "signal_domain": "example.co.uk"}
