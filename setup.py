@@ -8,6 +8,7 @@ ROOMS = [
     "schemas",
     "filters",
     "filters.text",
+    "filters.text.pii",
     "filters.dedup",
     "scorers",
     "pipeline",

@@ -52,7 +52,7 @@ REFINER: Final = Kind(
     {
         "c4_lines": "thresher.filters.text.line_edits:C4Lines",
         "refinedweb_lines": "thresher.filters.text.line_edits:RefinedWebLines",
-        "pii": "thresher.filters.text.pii:PiiRefiner",
+        "pii": "thresher.filters.text.pii.find:PiiRefiner",
     },
 )
 

@@ -24,7 +24,7 @@ from . import counters as c
 from .buffers import text_buffers
 from .code import code_signals
 from .line_signals import line_signals
-from .pii import PII_SIGNALS
+from .pii.find import PII_SIGNALS
 from .signal_options import BY_LANGUAGE, DEFAULTS, SignalOptions, read_suffix, write_suffix
 from .signal_specs import ENTROPY, Family, SignalSpec, measured
 from .url_signals import url_signals
@@ -260,7 +260,7 @@ def _url(columns: Columns, requests: Sequence[_Request], options: SignalOptions)
 
 
 def _count_pii(columns: Columns, requests: Sequence[_Request], options: SignalOptions) -> dict[str, pa.Array]:
-    from .pii import PII_KINDS, count_pii
+    from .pii.find import PII_KINDS, count_pii
 
     # A span counts for the first of the kinds that are looked for: a number must not depend on what else is.
     counts = count_pii(columns["text"], PII_KINDS)

@@ -134,7 +134,7 @@ _KERNELS: Final = {
     "measure": "thresher.filters.text.measure",
     "lines": "thresher.filters.text.line_values",
     "code": "thresher.filters.text.source_code",
-    "pii": "thresher.filters.text.pii_scan",
+    "pii": "thresher.filters.text.pii.scan",
 }
 
 

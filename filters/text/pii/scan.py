@@ -7,14 +7,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..kernels import kernel
-from .characters import BYTES_TYPE
-from .pii_addresses import is_digit, is_letter, is_word, match_email, match_ipv4, match_ipv6
-from .pii_keys import AWS, GENERIC, GITHUB, GOOGLE, JWT, PEM, SLACK
-from .pii_numbers import GROUP_COLUMNS, LAST, MAX_GROUPS, opens, read_groups
-from .pii_payments import match_card, match_iban
-from .pii_phones import match_international, match_national
-from .words import VALID_TYPE
+from ...kernels import kernel
+from ..characters import BYTES_TYPE
+from ..words import VALID_TYPE
+from .addresses import is_digit, is_letter, is_word, match_email, match_ipv4, match_ipv6
+from .keys import AWS, GENERIC, GITHUB, GOOGLE, JWT, PEM, SLACK
+from .numbers import GROUP_COLUMNS, LAST, MAX_GROUPS, opens, read_groups
+from .payments import match_card, match_iban
+from .phones import match_international, match_national
 
 # Kinds in the order of their priority.
 KEY, IBAN, CARD, EMAIL, IP, PHONE = range(6)

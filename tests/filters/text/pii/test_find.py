@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from thresher.filters.text.pii import PII_KINDS, PII_SIGNALS, PII_SPAN, PiiRefiner, count_pii, find_pii
+from thresher.filters.text.pii.find import PII_KINDS, PII_SIGNALS, PII_SPAN, PiiRefiner, count_pii, find_pii
 from thresher.schemas.contracts import EDIT
 
 SAMPLES = {

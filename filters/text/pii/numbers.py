@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..kernels import kernel
-from .characters import BYTES_TYPE
-from .pii_addresses import is_digit, is_letter, is_word
+from ...kernels import kernel
+from ..characters import BYTES_TYPE
+from .addresses import is_digit, is_letter, is_word
 
 GROUPS_TYPE: Final = "int64[:, ::1]"
 # Columns of a group of digits: where they begin and end, where the group ends with its closing parenthesis,

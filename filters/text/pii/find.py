@@ -2,7 +2,7 @@
 
 What others look for: datatrove (formatters/pii.py) e-mail and public IPv4 addresses; Dolma (taggers/pii.py)
 these and North American phone numbers; BigCode (pii/utils) e-mail, IP addresses and keys. Each kind says
-with its rule, in pii_addresses, pii_phones, pii_payments and pii_keys, where it follows them.
+with its rule, in addresses, phones, payments and keys, where it follows them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ...schemas.contracts import EDIT, Refiner
-from .buffers import TextBuffers, text_buffers
+from ....schemas.contracts import EDIT, Refiner
+from ..buffers import TextBuffers, text_buffers
 
 PII_VERSION: Final = 1  # changes whenever the spans of some text do
 
@@ -94,7 +94,7 @@ class PiiRefiner(Refiner):
 
     version: ClassVar[int] = PII_VERSION
     inputs: ClassVar[tuple[str, ...]] = ("text",)
-    kernels = ("thresher.filters.text.pii_scan",)
+    kernels = ("thresher.filters.text.pii.scan",)
 
     def __init__(
         self,
@@ -138,16 +138,16 @@ def _spans(
     buffers: TextBuffers, kinds: Collection[str], private_ips: bool
 ) -> tuple[_Ints, _Ints, _Ints, _Ints]:
     """Row, start and stop within the text, and kind's index, sorted by row and start."""
-    from . import pii_scan
-    from .pii_payments import card_issuers, iban_lengths
-    from .pii_phones import calling_codes, phone_labels
+    from . import scan
+    from .payments import card_issuers, iban_lengths
+    from .phones import calling_codes, phone_labels
 
     wanted = _wanted(kinds)
-    found, n = pii_scan.scan(
+    found, n = scan.scan(
         buffers.data,
         buffers.offsets,
         buffers.valid,
-        pii_scan.anchors(wanted),
+        scan.anchors(wanted),
         wanted,
         private_ips,
         calling_codes(),
@@ -159,12 +159,11 @@ def _spans(
     if wanted[_KEY]:
         found = _check_keys(buffers, found)
     row, kind, start, stop = (
-        np.ascontiguousarray(found[:, column])
-        for column in (pii_scan.DOCUMENT, pii_scan.KIND, pii_scan.START, pii_scan.STOP)
+        np.ascontiguousarray(found[:, column]) for column in (scan.DOCUMENT, scan.KIND, scan.START, scan.STOP)
     )
     chosen = np.empty(len(found), np.int64)
     order = np.lexsort((start, kind)).astype(np.int64)
-    chosen = chosen[: pii_scan.choose(start, stop, kind, order, chosen)]
+    chosen = chosen[: scan.choose(start, stop, kind, order, chosen)]
     row, kind = row[chosen], kind[chosen]
     begin = buffers.offsets[row]
     return row, start[chosen] - begin, stop[chosen] - begin, kind
@@ -172,8 +171,8 @@ def _spans(
 
 def _check_keys(buffers: TextBuffers, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Sets where the keys among the candidates end, and leaves out those that are none."""
-    from .pii_keys import CHECKS, GENERIC, names_a_secret
-    from .pii_scan import DETAIL, DOCUMENT, KIND, SIGN, START, STOP
+    from .keys import CHECKS, GENERIC, names_a_secret
+    from .scan import DETAIL, DOCUMENT, KIND, SIGN, START, STOP
 
     data = memoryview(buffers.data)  # type: ignore[arg-type]  # mypy knows arrays as buffers from Python 3.12
     keep = np.ones(len(found), np.bool_)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from thresher.filters.text.pii import find_pii
+from thresher.filters.text.pii.find import find_pii
 
 # The usual simplification of RFC 5322: an atom with dots, at, a domain name that ends in letters.
 EMAIL = re.compile(

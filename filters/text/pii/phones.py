@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..kernels import kernel
-from .characters import BYTES_TYPE
-from .pii_addresses import is_digit, is_letter, is_word
-from .pii_numbers import (
+from ...kernels import kernel
+from ..characters import BYTES_TYPE
+from .addresses import is_digit, is_letter, is_word
+from .numbers import (
     DOT,
     GROUPS_TYPE,
     HYPHEN,
@@ -226,7 +226,7 @@ def match_international(
 def match_national(
     data: Any, begin: int, end: int, at: int, codes: Any, labels: Any, groups: Any, count: int
 ) -> int:
-    """Where the phone number of `groups`, which begins at `at` without a plus, ends (see pii_numbers.opens).
+    """Where the phone number of `groups`, which begins at `at` without a plus, ends (see numbers.opens).
 
     Without a word such as "Tel." before it only three forms count, the North American, the French and the
     one with a trunk 0, and the international one after 00; after such a word any 7 to 15 digits that are

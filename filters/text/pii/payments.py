@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..kernels import kernel
-from .characters import BYTES_TYPE
-from .pii_addresses import is_digit, is_word
-from .pii_numbers import (
+from ...kernels import kernel
+from ..characters import BYTES_TYPE
+from .addresses import is_digit, is_word
+from .numbers import (
     GROUPS_TYPE,
     HYPHEN,
     MAX_DIGITS,
@@ -121,7 +121,7 @@ def is_card(data: Any, groups: Any, parts: int, issuers: Any) -> bool:
 
 @kernel(f"int64({BYTES_TYPE}, int64, int64[:, ::1], {GROUPS_TYPE}, int64)")
 def match_card(data: Any, end: int, issuers: Any, groups: Any, count: int) -> int:
-    """Where the card number of `groups` ends; a number may begin where they do (pii_numbers.opens)."""
+    """Where the card number of `groups` ends; a number may begin where they do (numbers.opens)."""
     if count == 0:
         return 0
     parts = _card_groups(groups, count)

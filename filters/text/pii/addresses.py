@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..kernels import kernel
-from .characters import BYTES_TYPE
+from ...kernels import kernel
+from ..characters import BYTES_TYPE
 
 _MAX_LOCAL: Final = 64  # octets; RFC 5321, section 4.5.3.1.1
 _MAX_LABEL: Final = 63  # RFC 1035, section 2.3.4

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from thresher.filters.text.pii import find_pii
+from thresher.filters.text.pii.find import find_pii
 
 
 def found_in(text: str, kind: str) -> list[str]:

@@ -7,7 +7,7 @@ import string
 
 import pyarrow as pa
 import pytest
-from thresher.filters.text.pii import find_pii
+from thresher.filters.text.pii.find import find_pii
 
 ALPHANUMERIC = string.ascii_letters + string.digits
 

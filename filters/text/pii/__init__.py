@@ -1,0 +1,1 @@
+"""Personal data in text: addresses, numbers and keys, found, counted and replaced."""
