@@ -71,15 +71,33 @@ def _check_overlap(pattern: str, files: Sequence[str], output: Output, path: Pat
 
 
 def _check_places(outline: Outline) -> Iterator[Problem]:
-    """Output and work are folders of this machine, so far."""
-    named: list[tuple[Path, str]] = [(("output", "path"), outline.output.path)] if outline.output else []
-    named += [(("run", "work"), outline.run.work)] if outline.run else []
-    for path, folder in named:
-        beside_output = path[0] == "run" and outline.output and folder.startswith(outline.output.path)
-        if URL.match(folder) and not beside_output:
-            yield Problem(
-                path, f"{folder} is not a local folder; write to one, and copy its files from there"
-            )
+    """Output is a folder or lies in a store that can be written to; work is a folder of this machine."""
+    from ..pipeline.storage import why_not_writable
+    from ..schemas.contracts import AssetError
+    from ..scorers.assets import LocalAssets
+
+    output, run = outline.output, outline.run
+    if output is not None and URL.match(output.path):
+        reason = why_not_writable(output.path)
+        if reason is not None:
+            yield Problem(("output", "path"), reason)
+        shard = f"{output.path.rstrip('/')}/shard-00000.{output.format}"
+        for index, source in enumerate(outline.inputs):
+            if source is not None and (
+                fnmatch.fnmatch(shard, source.path) or source.path.startswith(shard.rpartition("/")[0] + "/")
+            ):
+                yield Problem(
+                    ("input", index, "path"), f"names files of the output {output.path}, which a run replaces"
+                )
+    if output is not None and output.tokenizer:
+        try:
+            LocalAssets([run.directory if run and run.directory else "."]).locate(output.tokenizer)
+        except AssetError as error:
+            yield Problem(("output", "tokenizer"), str(error))
+    if run is not None and URL.match(run.work):
+        yield Problem(
+            ("run", "work"), f"{run.work} is not a local folder; a run works in one, wherever its output goes"
+        )
 
 
 def _check_engines(outline: Outline) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from .problems import Path, Problem, unknown
 
 if TYPE_CHECKING:
     from ..schemas.contracts import Refiner, Scorer
+    from ..schemas.decontamination import Decontaminate
     from ..schemas.dedup import Dedup
     from ..schemas.rules import Parameter, RuleSet
 
@@ -32,6 +33,8 @@ def check_step(step: Step, path: Path, outline: Outline, allow_code: bool) -> It
         yield from _check_scorer(step, path, outline, allow_code)
     elif step.kind == "dedup":
         yield from _check_dedup(options, path)
+    elif step.kind == "decontaminate":
+        yield from _check_decontaminate(options, path)
     elif step.kind == "edit":
         yield from _check_refiner(step, path, outline, allow_code)
     elif step.kind in ("select", "mix") and options.tokenizer:
@@ -43,6 +46,13 @@ def _check_dedup(options: Dedup, path: Path) -> Iterator[Problem]:
 
     if message := check_against(options):
         yield Problem((*path, options.method, "against"), message)
+
+
+def _check_decontaminate(options: Decontaminate, path: Path) -> Iterator[Problem]:
+    from ..pipeline.decontamination import check_decontaminate
+
+    if message := check_decontaminate(options):
+        yield Problem((*path, "against"), message)
 
 
 def _check_rule_set(name: str, given: dict[str, Any], path: Path) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..filters.dedup import exact
 from ..filters.dedup.minhash import MinHashScheme
 from ..schemas import dedup as schema
+from ..schemas.contracts import AssetError
 from .driver import Driver, partitions_for
 from .part_order import in_part_order
 from .stage import Input, Layer, OperatorRef, PartRef, Parts
@@ -36,7 +37,7 @@ KEY_ROW_BYTES: Final = 24
 NAMED_ROW_BYTES: Final = 64  # position, number of the old record, its id
 
 
-class AgainstError(Exception):
+class AgainstError(AssetError):
     """The keys of an earlier run are missing, damaged, or of another scheme; the message says which."""
 
 

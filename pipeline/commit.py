@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ class StreamWriter:
             str(self._file.path), self._rows, self._file.bytes, self._file.checksum, self._columns
         )
 
+    def abandon(self) -> None:
+        """Removes what was written; a full disk, on which the file cannot be ended, is no hindrance."""
+        self._file.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._writer.close()
+        with suppress(OSError):
+            self._file.close()
+
 
 class PartOutput(Output):
     """The streams and accounts of one task, until they are committed or thrown away."""
@@ -96,7 +105,7 @@ class PartOutput(Output):
     def abandon(self) -> None:
         """Removes what was written."""
         for writer in self._writers.values():
-            Path(writer.close().path).unlink(missing_ok=True)
+            writer.abandon()
         for file in self._files.values():
             Path(file.path).unlink(missing_ok=True)
 

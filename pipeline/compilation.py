@@ -20,8 +20,9 @@ from ..schemas.steps import Step
 from ..scorers import registry
 from ..scorers.assets import LocalAssets, checksum
 from .compiled import CorpusStep, MapStep
+from .decontamination import compile_decontaminate
 from .dedup import compile_dedup
-from .selection import compile_limit, compile_select
+from .selection import compile_bucket, compile_limit, compile_mix, compile_select
 from .stage import OperatorRef
 from .steps.refining import Refine
 from .steps.scoring import Score
@@ -31,6 +32,7 @@ from .steps.text import Extract, Language, Publish, Rules, Sample, Url
 def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep | CorpusStep:
     """What step `number` of a job becomes. Raises AssetError or PluginError where a model is missing."""
     name, options, seed = step.name, step.options, job.run.seed
+    directory = Path(job.run.directory or ".")
     match step.kind:
         case "extract":
             library = " ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES[options.with_])
@@ -56,16 +58,22 @@ def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep
             return compile_limit(name, options)
         case "dedup":
             return compile_dedup(name, f"dedup_{number}_", options)
+        case "decontaminate":
+            return compile_decontaminate(name, options, step.prefix)  # type: ignore[attr-defined]
         case "signals":
             return _signals(name, options)
         case "edit":
-            return _edit(name, options, Path(job.run.directory or "."), allow_code)
+            return _edit(name, options, directory, allow_code)
         case "score":
-            return _score(step, options, Path(job.run.directory or "."), allow_code)
+            return _score(step, options, directory, allow_code)
         case "select":
             if options.min is not None:
                 return _rules(step, [("below_min", f"{options.by} >= {options.min!r}")], {}, DEFAULTS)
-            return compile_select(name, options, seed, step.on_null)
+            return compile_select(name, number, options, seed, step.on_null, directory)
+        case "bucket":
+            return compile_bucket(name, step.column, options, step.on_null)  # type: ignore[attr-defined]
+        case "mix":
+            return compile_mix(name, number, options, seed, directory)
     raise ValueError(f"unknown step {step.kind}")
 
 

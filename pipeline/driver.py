@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from ..schemas.progress import Listener
 from .accounts import Accounts
 from .commit import entry_path, read_entry
+from .disk import DiskFull, FreeSpace, says_full
 from .operator import signature
 from .stage import (
     Committed,
@@ -26,8 +28,9 @@ from .stage import (
     TaskFailed,
     TaskId,
 )
-from .store import RunLock, put_new
+from .store import RunLock, publish, put_new, unfinished
 
+USED, FINISHED = "used.json", "finished.json"
 PARTITION_BYTES = 128 << 20  # what one reduce task should have to read
 
 
@@ -39,10 +42,17 @@ class Driver:
     """
 
     def __init__(
-        self, work: Path, engine: Engine, lock: RunLock, listener: Listener, most_failed: int = 0
+        self,
+        work: Path,
+        engine: Engine,
+        lock: RunLock,
+        listener: Listener,
+        most_failed: int = 0,
+        disk: FreeSpace | None = None,
     ) -> None:
         self._work, self._engine, self._lock, self._listener = work, engine, lock, listener
-        self._most_failed = most_failed
+        self._most_failed, self._disk = most_failed, disk or FreeSpace((), 0)
+        self._used = UsedStages(work, lock.run)
         self.failed: dict[TaskId, str] = {}  # parts of the input that were given up, as the job allows
         self._number = 0
         self.accounts = Accounts()
@@ -65,12 +75,15 @@ class Driver:
     ) -> list[Committed]:
         """Runs a stage, or finds it done; returns its commits in the order of tasks.
 
-        Raises TaskFailed where a part fails; with `may_fail`, where more fail than the job allows.
+        Raises TaskFailed where a part fails; with `may_fail`, where more fail than the job allows. Raises
+        DiskFull where room runs out, whatever the job allows: that is no fault of the parts.
         """
         fingerprint = fingerprint_of(inputs, partitions, reduce, combine)
         directory = self._work / "stages" / f"{self._number:02d}-{name}-{fingerprint[:12]}"
         self._number += 1
+        self._disk.check()
         directory.mkdir(parents=True, exist_ok=True)
+        self._used.add(directory.name)
         stage = Stage(name, str(directory), inputs, partitions, reduce, combine, resources or Resources())
         done = {task: entry for task in stage.tasks if (entry := _usable_entry(directory, task)) is not None}
         todo = [task for task in stage.tasks if task not in done]
@@ -80,7 +93,10 @@ class Driver:
             for committed in self._engine.run(stage, todo):
                 done[committed.task] = committed
                 self._listener.task_done(name, committed.rows_in, committed.rows_out, committed.bytes_in)
+                self._disk.check()
         except TaskFailed as failure:
+            if says_full(failure.failures):
+                raise DiskFull(f"stage {name}: the disk under {self._work} is full") from failure
             named = _named(failure, inputs)
             if not may_fail or len(self.failed | named) > self._most_failed:
                 raise TaskFailed(name, named, failure.of_parts) from failure
@@ -105,6 +121,39 @@ class Driver:
         )
         shutil.rmtree(directory / "spool", ignore_errors=True)
         return commits
+
+
+class UsedStages:
+    """Which stage directories the run uses, and which the last finished one used, as `thresher clean` asks.
+
+    Both are lists of names in `<work>/stages`. A run is finished when its last stage, the ledger, is.
+    """
+
+    def __init__(self, work: Path, run: str) -> None:
+        self._stages, self._run = work / "stages", run
+        self._names: list[str] = []
+
+    def add(self, name: str) -> None:
+        """Notes a stage; with the first of a run, that of the run before is settled."""
+        if not self._names and self._last_is_done():
+            os.replace(self._stages / USED, self._stages / FINISHED)
+        self._names.append(name)
+        temporary = unfinished(self._stages, self._run, USED)
+        temporary.write_text(json.dumps(self._names))
+        publish(temporary, self._stages / USED)
+
+    def _last_is_done(self) -> bool:
+        names = read_names(self._stages / USED)
+        return bool(names) and "-ledger-" in names[-1] and (self._stages / names[-1] / "rollup.json").exists()
+
+
+def read_names(path: Path) -> list[str]:
+    """The stage directories that a list of UsedStages names; none where it is missing or was cut short."""
+    try:
+        names: list[str] = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return []
+    return names
 
 
 def _usable_entry(directory: Path, task: TaskId) -> Committed | None:

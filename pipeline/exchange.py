@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,10 @@ class Spool:
         publish(self._temporary, self._path)
 
     def abandon(self) -> None:
-        """Removes what was written."""
-        self._file.close()
+        """Removes what was written; a full disk, on which the file cannot be ended, is no hindrance."""
         self._temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._file.close()
 
 
 def _sorted(batch: pa.RecordBatch, key: str) -> pa.RecordBatch:

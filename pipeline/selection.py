@@ -1,27 +1,54 @@
-"""Steps that choose over the whole corpus: a summary of every part, merged, then a decision applied."""
+"""Steps that choose over the whole corpus: a summary or an exchange, then a decision applied to the parts."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
 import pyarrow.parquet as pq
 
 from ..schemas import selection as schema
 from ..schemas.verbs import OnNull
-from .compiled import CorpusStep, add_layer
-from .driver import Driver, layer_of
+from ..scorers.assets import LocalAssets
+from ..scorers.tokens import TokenScorer
+from .compiled import CorpusStep, MapStep, add_layer
+from .driver import Driver, layer_of, partitions_for
 from .operator import build
-from .selectors.limit import LimitSelector
-from .selectors.top import UNIT_COLUMNS, TopSelector
+from .part_order import in_part_order
+from .selectors import BucketSelector, LimitSelector, MixSelector, TopSelector
 from .stage import Input, OperatorRef, Parts
-from .steps.reading import Keep
-from .steps.selection import Apply, Decide, Summarise
+from .steps.reading import Keep, stream_part
+from .steps.selection import (
+    Apply,
+    ByGroup,
+    Decide,
+    DropOverCap,
+    KeepWithinCap,
+    Measure,
+    Prune,
+    Summarise,
+)
+
+# The column that says how many units a record has; `tokens` has one for each step.
+UNIT_COLUMNS: Final[dict[str, str | None]] = {
+    "records": None,
+    "characters": "char_count",
+    "bytes": "byte_count",
+}
+CAP_ROW_BYTES: Final = 80  # two halves of a hash, rank, units, position, an id of some 40 bytes
+KEPT_ROW_BYTES: Final = 16
+
+
+class SelectionError(Exception):
+    """A choice over the corpus cannot be made as the job says; the message says what is missing."""
 
 
 @dataclass
 class SelectStep(CorpusStep):
-    """Keeps what a selector decides for."""
+    """Keeps what a selector decides for; with `types`, what decided stays as the column that they name."""
 
     selector: OperatorRef | None = None
 
@@ -32,14 +59,74 @@ class SelectStep(CorpusStep):
     def run(self, driver: Driver, parts: Parts) -> Parts:
         assert self.selector is not None
         decision = _decide(driver, self.stage_name, self.selector, parts)
+        self.look_at(driver, json.loads(decision))
         columns = tuple(dict.fromkeys(("id", "source", *build(self.selector).inputs)))
         spec = [self.selector.name, self.selector.arguments]
-        drop = OperatorRef.of(Apply, step=self.name, selector=spec, decision=decision)
-        keep = OperatorRef.of(Keep, stream="alive", columns=[])
-        commits = driver.run(
-            f"{self.stage_name}-apply", {"records": Input(parts, (drop, keep), columns=_payload(columns))}
+        made = {"column": self.makes[0]} if self.makes else {}
+        drop = OperatorRef.of(Apply, step=self.name, selector=spec, decision=decision, **made)
+        return _apply(driver, self, drop, parts, _payload(columns))
+
+    def look_at(self, driver: Driver, decision: dict[str, Any]) -> None:
+        """What a decision is checked for before it is applied."""
+
+
+@dataclass
+class MixStep(SelectStep):
+    """Keeps of each group what its weight or cap allows, and says which groups have less."""
+
+    def look_at(self, driver: Driver, decision: dict[str, Any]) -> None:
+        short = [group for group in decision["groups"] if group["short"]]
+        for group in short:
+            told = f"{self.name}: {group['group']} has {group['units']:,} {decision['unit']}"
+            driver._listener.note(f"{told} of the {group['budget']:,} that its weight asks for")
+        empty = [group["group"] for group in decision["groups"] if group["share"] and not group["records"]]
+        if empty and not decision["budget"] and any(group["records"] for group in decision["groups"]):
+            raise SelectionError(
+                f"{self.name}: no record of {' or '.join(empty)} is left, so that no other could be kept in "
+                "proportion; correct the weights, or give a budget"
+            )
+
+
+@dataclass
+class CapStep(CorpusStep):
+    """Keeps of each group the best records up to a cap; groups may be millions."""
+
+    by: str = ""
+    within: str = ""
+    cap: int = 0
+    unit_column: str | None = None
+    on_null: OnNull = "drop"
+    kept: str = ""  # the column that marks what fits, for this step alone
+
+    @property
+    def kind(self) -> str:
+        return "exchange"
+
+    def run(self, driver: Driver, parts: Parts) -> Parts:
+        columns = ("id", self.by, self.within, *([self.unit_column] if self.unit_column else []))
+        by_group = OperatorRef.of(
+            ByGroup,
+            step=self.name,
+            by=self.by,
+            within=self.within,
+            unit_column=self.unit_column,
+            on_null=self.on_null,
         )
-        return add_layer(parts, [layer_of(committed, "alive") for committed in commits])
+        commits = driver.run(
+            f"{self.stage_name}-groups",
+            {"rows": Input(parts, (by_group,), "key", tuple(dict.fromkeys(columns)))},
+            partitions=partitions_for(sum(part.rows for part in parts) * CAP_ROW_BYTES),
+            reduce=OperatorRef.of(KeepWithinCap, step=self.name, cap=self.cap),
+            combine=OperatorRef.of(Prune, cap=self.cap),
+        )
+        found = tuple(stream_part(committed.task, committed.streams["kept"]) for committed in commits)
+        bytes_ = sum(part.rows for part in found) * KEPT_ROW_BYTES
+        layers = in_part_order(
+            driver, f"{self.stage_name}-kept", found, parts, {"kept": self.kept}, bytes_=bytes_
+        )
+        drop = OperatorRef.of(DropOverCap, step=self.name, by=self.by, kept=self.kept, on_null=self.on_null)
+        columns = tuple(dict.fromkeys(("id", "source", self.by, self.kept)))
+        return _apply(driver, self, drop, add_layer(parts, layers), columns)
 
 
 def compile_limit(name: str, count: int) -> SelectStep:
@@ -48,25 +135,125 @@ def compile_limit(name: str, count: int) -> SelectStep:
     return SelectStep(name, frozenset({"position"}), selector=selector)
 
 
-def compile_select(name: str, options: schema.Select, seed: int, on_null: OnNull) -> SelectStep:
-    """The best records, by share or by budget."""
+def compile_select(
+    name: str, number: int, options: schema.Select, seed: int, on_null: OnNull, directory: Path
+) -> SelectStep | CapStep:
+    """The best records or, without `by`, random ones: by share, budget or cap.
+
+    `number` tells the columns of the step from those of others; `directory` is where a tokenizer is looked
+    for. Raises AssetError.
+    """
+    prefix = f"select_{number}_"
+    by = options.by or f"{prefix}draw"
+    unit_column = _unit_column(options, prefix)
+    keys = _keys(name, options, seed, None if options.by else by, unit_column, directory)
+    reads = frozenset(column for column in (by, options.within, unit_column) if column)
+    if options.cap is not None:
+        assert options.within is not None
+        return CapStep(
+            name,
+            reads,
+            keys,
+            by=by,
+            within=options.within,
+            cap=options.cap,
+            unit_column=unit_column,
+            on_null=on_null,
+            kept=f"{prefix}kept",
+        )
     selector = OperatorRef.of(
         TopSelector,
-        by=options.by,
+        by=by,
         top=options.top,
         budget=options.budget,
         within=options.within,
         unit=options.unit,
+        unit_column=unit_column,
         seed=seed,
         step=name,
         on_null=on_null,
     )
-    reads = {options.by, options.within, UNIT_COLUMNS[options.unit]}
-    return SelectStep(name, frozenset(column for column in reads if column), selector=selector)
+    return SelectStep(name, reads, keys, selector=selector)
+
+
+def compile_bucket(name: str, column: str, options: schema.Bucket, on_null: OnNull) -> SelectStep:
+    """Names of the ranges between percentiles, as the column `column`."""
+    selector = OperatorRef.of(
+        BucketSelector,
+        by=options.by,
+        cuts=options.cuts,
+        names=options.names,
+        within=options.within,
+        keep=options.keep,
+        step=name,
+        on_null=on_null,
+    )
+    reads = frozenset(column for column in (options.by, options.within) if column)
+    return SelectStep(name, reads, types={column: "string"}, selector=selector)
+
+
+def compile_mix(name: str, number: int, options: schema.Mix, seed: int, directory: Path) -> MixStep:
+    """Groups in proportion, or up to caps; as `compile_select`. Raises AssetError."""
+    prefix = f"mix_{number}_"
+    draw = f"{prefix}draw"
+    unit_column = _unit_column(options, prefix)
+    keys = _keys(name, options, seed, draw, unit_column, directory)
+    selector = OperatorRef.of(
+        MixSelector,
+        by=draw,
+        within=options.within,
+        weights=options.weights,
+        caps=options.caps,
+        budget=options.budget,
+        unit=options.unit,
+        unit_column=unit_column,
+        step=name,
+    )
+    reads = frozenset(column for column in (draw, options.within, unit_column) if column)
+    return MixStep(name, reads, keys, selector=selector)
+
+
+def _unit_column(options: schema.Select | schema.Mix, prefix: str) -> str | None:
+    return f"{prefix}tokens" if options.unit == "tokens" else UNIT_COLUMNS[options.unit]
+
+
+def _keys(
+    name: str,
+    options: schema.Select | schema.Mix,
+    seed: int,
+    draw: str | None,
+    unit_column: str | None,
+    directory: Path,
+) -> MapStep | None:
+    """What the pass before computes for the step: random numbers, tokens, or nothing."""
+    arguments: dict[str, Any] = {"draw": draw} if draw else {}
+    if options.unit == "tokens":
+        assert options.tokenizer is not None
+        arguments |= {
+            "tokens": unit_column,
+            "tokenizer": options.tokenizer,
+            "directory": str(directory),
+            "checksum": LocalAssets([directory]).describe(options.tokenizer).sha256,
+            "version": TokenScorer.version,
+        }
+    if not arguments:
+        return None
+    reads = frozenset({"id"} if options.unit != "tokens" else {"id", "text"})
+    adds = tuple(arguments[key] for key in ("draw", "tokens") if key in arguments)
+    return MapStep(name, OperatorRef.of(Measure, step=name, seed=seed, **arguments), reads, adds)
 
 
 def _payload(columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in columns if name != "position")
+
+
+def _apply(
+    driver: Driver, step: CorpusStep, drop: OperatorRef, parts: Parts, columns: tuple[str, ...]
+) -> Parts:
+    """Runs the pass that drops what was not chosen, and adds the layer of the rest."""
+    keep = OperatorRef.of(Keep, stream="alive", columns=list(step.makes))
+    commits = driver.run(f"{step.stage_name}-apply", {"records": Input(parts, (drop, keep), columns=columns)})
+    return add_layer(parts, [layer_of(committed, "alive") for committed in commits])
 
 
 def _decide(driver: Driver, name: str, selector: OperatorRef, parts: Parts) -> str:

@@ -59,16 +59,16 @@ def unfinished(directory: Path, run: str, name: str) -> Path:
 def put_new(path: Path, data: bytes, run: str) -> bool:
     """Creates `path` with `data`, whole or not at all; False where it exists already."""
     temporary = unfinished(path.parent, run, path.name)
-    with temporary.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.link(temporary, path)
     except FileExistsError:
         return False
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     _sync_directory(path.parent)
     return True
 

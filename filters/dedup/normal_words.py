@@ -1,4 +1,4 @@
-"""Words as decontamination compares them: in lower case, without punctuation, each where it is in the text."""
+"""Words as decontamination compares them: lower case, no punctuation, each with its place in the text."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ DATATROVE_PUNCTUATION: Final = (
 )
 # Planes of which some character has another form: the first two, compatibility ideographs, tags.
 _PLANES: Final = ((0x80, 0x20000), (0x2F800, 0x2FA20), (0xE0000, 0xE1000))
+_GONE: Final = 0xFF  # no byte of ASCII
 _ASCII_SYMBOLS: Final = "$+<=>^`|~"  # the marks of ASCII that Unicode counts as symbols
 
 
@@ -40,11 +41,11 @@ _ASCII_SYMBOLS: Final = "$+<=>^`|~"  # the marks of ASCII that Unicode counts as
 class Normalization:
     """Which words are equal.
 
-    `words`: `unicode` as `split_words` has them; `whitespace`, what `str.split` returns without its
-    punctuation, where words that were nothing else are none. `punctuation`: `all` that Unicode calls so and
-    the other marks of ASCII, or `datatrove`, its list. Case is always ignored, and with it the difference
-    between the Greek sigmas. `diacritics` leaves out what is a nonspacing mark (category Mn) once a character
-    is decomposed; `numbers` makes each run of decimal digits a 0.
+    `words`: `unicode` as `split_words` has them, or `whitespace`, what `str.split` returns; without their
+    punctuation (of `unicode` words, underscores), and those that were nothing else are none. `punctuation`:
+    `all` that Unicode calls so and the other marks of ASCII, or `datatrove`, its list. Case is always
+    ignored, and with it the difference between the Greek sigmas. `diacritics` leaves out what is a nonspacing
+    mark (category Mn) once a character is decomposed; `numbers` makes each run of decimal digits a 0.
     """
 
     words: Literal["unicode", "whitespace"] = "unicode"
@@ -104,11 +105,11 @@ def normal_words(text: pa.Array, how: Normalization) -> NormalWords:
 def _tables(punctuation: str, diacritics: bool) -> tuple[Bytes, Int32s, Int64s, Bytes, float]:
     """What becomes of each character.
 
-    Of ASCII a byte, 0 where it is left out. Of others a number, 0 where it stays as it is, else of the bytes
+    Of ASCII a byte, _GONE where it is left out. Of others a number, 0 where it stays as it is, else of the bytes
     that stand for it, with their edges. Last, by which factor a text may grow.
     """
     left_out = _left_out(punctuation)
-    ascii_ = np.array([0 if chr(p) in left_out else ord(chr(p).lower()) for p in range(0x80)], np.uint8)
+    ascii_ = np.array([_GONE if chr(p) in left_out else ord(chr(p).lower()) for p in range(0x80)], np.uint8)
     change = np.zeros(0x110000, np.int32)
     pieces = [b""]
     growth = 1.0
@@ -122,7 +123,7 @@ def _tables(punctuation: str, diacritics: bool) -> tuple[Bytes, Int32s, Int64s, 
 
 def _left_out(punctuation: str) -> frozenset[str]:
     if punctuation == "all":
-        marks = (chr(p) for p in range(0x110000) if unicodedata.category(chr(p)).startswith("P"))
+        marks = (chr(p) for p in range(0x20000) if unicodedata.category(chr(p)).startswith("P"))
         return frozenset(marks) | frozenset(_ASCII_SYMBOLS)
     points: list[int] = []
     for item in DATATROVE_PUNCTUATION.split():
@@ -188,7 +189,7 @@ def _normalise(
                 point: Any = np.int64(data[at])
                 if point >= 0x80:
                     point, after = decode(data, at, stop[word])
-                if numbers and (classes[point] & DIGIT) != 0 and (point >= 0x80 or ascii[point] != 0):
+                if numbers and (classes[point] & DIGIT) != 0 and (point >= 0x80 or ascii[point] != _GONE):
                     # A digit that is punctuation to datatrove is neither a number nor the end of one.
                     if point < 0x80 or change[point] == 0 or edges[change[point]] < edges[change[point] + 1]:
                         if not in_number:
@@ -196,7 +197,7 @@ def _normalise(
                             size += 1
                         in_number = True
                 elif point < 0x80:
-                    if ascii[point] != 0:
+                    if ascii[point] != _GONE:
                         out[size] = ascii[point]
                         size += 1
                         in_number = False

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ...schemas.contracts import Scorer
 from ...schemas.ledger import LEDGER
 from ...schemas.records import TEXT
+from ...scorers.assets import LocalAssets
 from ..draws import drawn, draws
 from ..exchange import partition_of
 from ..operator import Operator, Output, Reader, Reducer
 from ..sinks import open_sink
 from ..stage import Layer, OperatorRef, PartRef, StreamRef
 from ..view import BATCH_ROWS, ROW_BITS, read_part
+
+# Figures of a shard: its tokens, and its records by language.
+TOKENS: Final = "tokens"
+LANGUAGE: Final = "lang:"
 
 
 class Measure(Operator):
@@ -110,13 +117,34 @@ def _layer(columns: Sequence[str], reader: dict[str, str] | None, **plain: Any) 
 
 
 class WriteShard(Operator):
-    """Writes what flows past to one shard file."""
+    """Writes what flows past to one shard file; notes its languages, and its tokens where it is given a
+    tokenizer (`digest`: its SHA-256, which enters the fingerprint)."""
 
-    def __init__(self, format: str, compression: str, suffix: str, scores: Sequence[str]) -> None:
+    version = 2
+
+    def __init__(
+        self,
+        format: str,
+        compression: str,
+        suffix: str,
+        scores: Sequence[str],
+        tokenizer: str = "",
+        digest: str = "",
+        directory: str = "",
+    ) -> None:
         self._format, self._compression, self._suffix = format, compression, suffix
         self._scores = list(scores)
+        self._tokenizer, self._directory = tokenizer, directory
+        self._counter: Scorer | None = None
         self._sink: Any = None
         self._part = 0
+
+    def open(self) -> None:
+        if self._tokenizer:
+            from ...scorers.tokens import TokenScorer
+
+            self._counter = TokenScorer(self._tokenizer)
+            self._counter.open(LocalAssets([Path(self._directory or ".")]))
 
     def begin(self, part: int) -> None:
         self._part, self._sink = part, None
@@ -127,6 +155,11 @@ class WriteShard(Operator):
             path = out.new_file(f"shard{self._suffix}")
             self._sink = open_sink(self._format, self._compression, batch.schema, path, self._part)
         self._sink.write(batch)
+        for count in pc.value_counts(batch.column("lang").drop_null()).to_pylist():
+            out.accounts.figures[f"{LANGUAGE}{count['values']}"] += count["counts"]
+        if self._counter is not None:
+            (counts,) = self._counter.score(batch.select(self._counter.inputs)).values()
+            out.accounts.figures[TOKENS] += pc.sum(counts).as_py() or 0
         return batch
 
     def end(self, out: Output) -> None:

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from thresher.pipeline.selectors import TopSelector, prefix
-from thresher.pipeline.selectors.top import NullScoreError
+from thresher.pipeline.selectors.groups import NullScoreError
 from thresher.schemas.contracts import Again, Decision, Selector
 
+UNIT_COLUMNS = {"records": None, "characters": "char_count"}
 SCORES = st.one_of(
     st.none(),
     st.sampled_from([0.0, -0.0, 0.5, 1.0, math.inf, -math.inf, math.nan]),
@@ -140,7 +141,12 @@ def test_the_selection_is_the_prefix_of_one_sort_however_the_corpus_is_cut(
     lopsided: bool,
 ) -> None:
     selector = TopSelector(
-        "quality", top=None if budget is not None else percent / 100, budget=budget, within="lang", unit=unit
+        "quality",
+        top=None if budget is not None else percent / 100,
+        budget=budget,
+        within="lang",
+        unit=unit,
+        unit_column=UNIT_COLUMNS[unit],
     )
     parts = [[part] for part in cut_up(batch, edges)]
     with pytest.MonkeyPatch.context() as patch:
@@ -218,7 +224,7 @@ def test_without_ties_the_cut_is_the_threshold_of_datacomp(fraction: float) -> N
 
 def test_a_record_that_does_not_fit_ends_the_selection_even_if_a_later_one_would_fit() -> None:
     batch = corpus([3.0, 2.0, 1.0], units=[5, 10, 1])
-    selector = TopSelector("quality", budget=8, unit="characters")
+    selector = TopSelector("quality", budget=8, unit="characters", unit_column="char_count")
     assert kept(selector, batch) == ["doc-00000"]
 
 
@@ -368,7 +374,6 @@ def test_two_parts_with_scores_of_different_number_types_are_refused() -> None:
         ({"top": 0.1, "budget": 3}, "either top"),
         ({"top": 10}, "fraction between 0 and 1"),
         ({"budget": -1}, "cannot be negative"),
-        ({"top": 0.1, "unit": "tokens"}, "records, characters, bytes"),
         ({"top": 0.1, "on_null": "ignore"}, "drop, keep, fail"),
     ],
 )
