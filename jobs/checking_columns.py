@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ..schemas.steps import BucketStep, ScoreStep, Step
+from ..schemas.steps import BucketStep, DecontaminateStep, ScoreStep, Step
 from .checking_steps import build_scorer
 from .outline import Line, Outline
 from .problems import Path, Problem, unknown
@@ -32,6 +32,8 @@ def check_columns(outline: Outline, allow_code: bool = False) -> Iterator[Proble
 
 
 def _check_line(line: Line, outline: Outline, allow_code: bool) -> Iterator[Problem]:
+    import pyarrow as pa
+
     from ..filters.text.signals import SIGNALS
     from ..schemas.records import RAW_TEXT, TEXT
 
@@ -58,7 +60,9 @@ def _check_line(line: Line, outline: Outline, allow_code: bool) -> Iterator[Prob
         elif scorer is not None:
             made = _columns_made(step, scorer)
         elif isinstance(step, BucketStep):
-            made = {step.column: TEXT.field("lang").type}
+            made = {step.column: pa.string()}
+        elif isinstance(step, DecontaminateStep) and step.options.action == "report":
+            made = {f"{step.prefix}_ngrams": pa.int64(), f"{step.prefix}_by": pa.string()}
         complete = complete and made is not None
         for column in sorted(made or {}):
             if RESERVED_COLUMN.fullmatch(column):

@@ -27,6 +27,7 @@ _CORPUS: Final = {
     "sample": "a sample draws records by their id, not by their text",
     "limit": "a limit counts records, whatever their text",
     "bucket": "percentiles are those of a whole corpus; run the job with --limit to see them",
+    "decontaminate": "it needs an index of the evaluation sets; run the job with --limit to see what it finds",
     "mix": "a mix weighs inputs against each other, whatever their text",
 }
 
@@ -74,7 +75,7 @@ def try_step(
         "columns": {},
     }
     tried = {"extract": _extract, "language": _language, "url": _url, "score": _score}
-    tried |= dict.fromkeys(("edit", "signals", "decontaminate"), _operator)
+    tried |= dict.fromkeys(("edit", "signals"), _operator)
     return {**answer, **tried.get(step.kind, _rules)(step, payload, url, allow_code)}
 
 

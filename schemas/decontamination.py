@@ -21,7 +21,7 @@ _SHARED: Final[dict[str, Any]] = {"punctuation": "all", "min_matches": 1, "min_s
 # EleutherAI's lm-evaluation-harness reads it (lm_eval/decontamination/janitor.py).
 # datatrove: huggingface/datatrove, src/datatrove/pipeline/decont/n_grams.py and utils/text.py.
 # ngram: ours; 13 is GPT-3's, the rest is chosen for texts of any script.
-PRESETS: Final[dict[Method, dict[str, Any]]] = {
+PRESETS: Final[dict[str, dict[str, Any]]] = {
     "ngram": {
         **_SHARED,
         "action": "drop",
@@ -152,12 +152,12 @@ class Decontaminate(Model):
             if value.get(key) is not None and action in ("drop", "report"):
                 yield key, f"{key} goes with action: remove"
         size, shortest = value.get("ngram", preset["ngram"]), value.get("shortest")
+        least = _SHORTEST if shortest is None else shortest
         if shortest is not None and short == "ignore":
             yield "shortest", "shortest goes with short: whole"
-        elif short == "whole" and isinstance(size, int) and isinstance(shortest or _SHORTEST, int):
-            if size <= (shortest or _SHORTEST):
-                told = f"items of {shortest or _SHORTEST} words have an n-gram of {size} words"
-                yield "short", f"{told}; give shortest, below ngram"
+        elif short == "whole" and isinstance(size, int) and isinstance(least, int) and size <= least:
+            told = f"items of {least} words have an n-gram of {size} words"
+            yield "short", f"{told}; give shortest, below ngram"
         ignored = value.get("ignore")
         if isinstance(ignored, list) and len(set(map(str, ignored))) < len(ignored):
             yield "ignore", "the same is named twice"

@@ -105,8 +105,8 @@ def normal_words(text: pa.Array, how: Normalization) -> NormalWords:
 def _tables(punctuation: str, diacritics: bool) -> tuple[Bytes, Int32s, Int64s, Bytes, float]:
     """What becomes of each character.
 
-    Of ASCII a byte, _GONE where it is left out. Of others a number, 0 where it stays as it is, else of the bytes
-    that stand for it, with their edges. Last, by which factor a text may grow.
+    Of ASCII a byte, _GONE where it is left out. Of others a number, 0 where it stays as it is, else of the
+    bytes that stand for it, with their edges. Last, by which factor a text may grow.
     """
     left_out = _left_out(punctuation)
     ascii_ = np.array([_GONE if chr(p) in left_out else ord(chr(p).lower()) for p in range(0x80)], np.uint8)

@@ -6,11 +6,12 @@ that what came before the fault is kept.
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
+
+from isal import isal_zlib
 
 from .limits import ReadLimits
 
@@ -171,12 +172,14 @@ def _plain(file: BinaryIO, start: int) -> _Pieces:
 def _gzip(file: BinaryIO, start: int) -> _Pieces:
     feed = _Feed(file, start, _GZIP_FEED)
     while _skip_padding(feed):
-        member, inflate = feed.offset, zlib.decompressobj(wbits=31)
+        member, inflate = feed.offset, isal_zlib.decompressobj(wbits=31)
+        if bytes(feed.peek()[3:4]) > b"\x1f":  # RFC 1952, section 2.3.1.2: reserved bits must be zero
+            raise _Broken(Fault("corrupt", member, "gzip: unknown header flags set"))
         while not inflate.eof:
             data = feed.peek()
             try:
                 piece = inflate.decompress(data, _GZIP_PIECE)
-            except zlib.error as error:
+            except isal_zlib.IsalError as error:  # type: ignore[misc]
                 raise _Broken(Fault("corrupt", member, f"gzip: {error}")) from error
             feed.advance(len(data) - len(inflate.unused_data if inflate.eof else inflate.unconsumed_tail))
             if piece:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 
 from .compression import Decoded
@@ -179,6 +180,9 @@ def parse_object(data: bytes) -> dict[str, Any]:
     Raises RecordError: `invalid_utf8`, `invalid_json` (NaN and Infinity are not JSON; nesting deeper than the
     interpreter's stack is refused too) or `not_an_object`.
     """
+    value = _parse_fast(data)
+    if value is not None:
+        return value
     try:
         value = json.loads(data.decode(), parse_constant=_refuse)
     except UnicodeDecodeError as error:
@@ -192,6 +196,15 @@ def parse_object(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RecordError("not_an_object", f"the line holds {_JSON_NAMES[type(value)]}")
     return value
+
+
+def _parse_fast(data: bytes) -> dict[str, Any] | None:
+    """The object, or None for whatever else `data` is: the standard library's parser says what."""
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 _JSON_NAMES: Final = {

@@ -275,7 +275,7 @@ def test_a_file_that_may_not_be_read_is_one_split_whose_reading_raises(tmp_path:
         "except PermissionError as error:\n"
         "    print('refused', error.filename)\n"
     )
-    for parent in [tmp_path, *tmp_path.parents][:3]:
+    for parent in [tmp_path, *tmp_path.parents][:4]:
         os.chmod(parent, 0o755)
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60
