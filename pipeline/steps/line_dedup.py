@@ -136,8 +136,7 @@ class TakeOut(Operator):
         text, pieces, bytes_ = self._without(
             batch.column("text"), batch.column("removed"), self._unit, self._blank
         )
-        out.accounts.figures[f"removed_{self._unit}:{self._step}"] += pieces
-        out.accounts.figures[f"removed_bytes:{self._step}"] += bytes_
+        out.accounts.note(self._step, **{f"removed_{self._unit}": pieces, "removed_bytes": bytes_})
         columns = {name: batch.column(name) for name in batch.schema.names if name != "removed"}
         shorter = pc.subtract(_size(batch.column("text")), _size(text))
         columns |= {"text": text, "bytes": pc.subtract(batch.column("bytes"), shorter)}
