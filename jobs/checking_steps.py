@@ -37,7 +37,10 @@ def check_step(step: Step, path: Path, outline: Outline, allow_code: bool) -> It
         yield from _check_decontaminate(options, path)
     elif step.kind == "edit":
         yield from _check_refiner(step, path, outline, allow_code)
-    elif step.kind in ("select", "mix") and options.tokenizer:
+    elif step.kind == "mix" and options.within == "input":
+        for key in ("weights", "caps"):
+            yield from _check_inputs(getattr(options, key) or {}, (*path, key), outline)
+    if step.kind in ("select", "mix") and options.tokenizer:
         yield from _check_asset(options.tokenizer, (*path, "tokenizer"), outline)
 
 
@@ -131,6 +134,13 @@ def _check_lists(lists: str, categories: Sequence[str], path: Path) -> Iterator[
     for index, category in enumerate(categories):
         if category not in there:
             yield Problem((*path, "categories", index), *unknown("category", category, there))
+
+
+def _check_inputs(shares: Mapping[str, Any], path: Path, outline: Outline) -> Iterator[Problem]:
+    names = [source.name for source in outline.inputs if source]
+    for name in shares if outline.whole else ():
+        if name not in names:
+            yield Problem((*path, name), *unknown("input", name, names))
 
 
 def _check_scorer(step: Step, path: Path, outline: Outline, allow_code: bool) -> Iterator[Problem]:

@@ -31,10 +31,12 @@ def explain(error: Exception) -> tuple[int | None, str]:
     )
     if isinstance(error, known):
         return 2, str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        return 2, f"{error.filename}: {error.strerror or error}"
-    if isinstance(error, OSError) and error.strerror:
-        return 2, error.strerror
+    if isinstance(error, OSError) and (error.filename is not None or error.strerror):
+        from ..pipeline.disk import DiskFull, is_full
+
+        why = error.strerror or str(error)
+        told = why if error.filename is None else f"{error.filename}: {why}"
+        return 2, str(DiskFull(told)) if is_full(error) else told
     return _explain_run(error)
 
 
@@ -47,12 +49,14 @@ def is_interrupt(error: BaseException | None) -> bool:
 
 def _explain_run(error: Exception) -> tuple[int | None, str]:
     from ..pipeline.accounts import AccountsError
+    from ..pipeline.disk import DiskFull
     from ..pipeline.ingest import JobRefused
+    from ..pipeline.selection import SelectionError
     from ..pipeline.sources.files import SourceError
     from ..pipeline.stage import TaskFailed
     from ..scorers.registry import PluginError
 
-    if isinstance(error, JobRefused | PluginError | SourceError):
+    if isinstance(error, JobRefused | PluginError | SourceError | DiskFull | SelectionError):
         return 2, str(error)
     if isinstance(error, AccountsError):
         return 3, f"the accounts do not add up: {error}. Nothing was published; please report this"

@@ -27,7 +27,7 @@ _CORPUS: Final = {
     "sample": "a sample draws records by their id, not by their text",
     "limit": "a limit counts records, whatever their text",
     "bucket": "percentiles are those of a whole corpus; run the job with --limit to see them",
-    "decontaminate": "it needs an index of the evaluation sets; run the job with --limit to see what it finds",
+    "decontaminate": "it needs an index of the evaluation sets; run the job with --limit to see it",
     "mix": "a mix weighs inputs against each other, whatever their text",
 }
 

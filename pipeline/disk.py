@@ -85,7 +85,7 @@ def _expected(part: PartRef) -> float:
 
 
 def _size(bytes_: float) -> str:
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if bytes_ >= factor:
             return f"{bytes_ / factor:.1f} {unit}"
     return f"{bytes_:.0f} B"

@@ -50,7 +50,8 @@ class Driver:
         most_failed: int = 0,
         disk: FreeSpace | None = None,
     ) -> None:
-        self._work, self._engine, self._lock, self._listener = work, engine, lock, listener
+        self._work, self._engine, self._lock = work, engine, lock
+        self.listener = listener
         self._most_failed, self._disk = most_failed, disk or FreeSpace((), 0)
         self._used = UsedStages(work, lock.run)
         self.failed: dict[TaskId, str] = {}  # parts of the input that were given up, as the job allows
@@ -88,11 +89,11 @@ class Driver:
         done = {task: entry for task in stage.tasks if (entry := _usable_entry(directory, task)) is not None}
         todo = [task for task in stage.tasks if task not in done]
         size = sum(part.bytes for source in inputs.values() for part in source.parts)
-        self._listener.stage_started(name, len(stage.tasks), len(done), size)
+        self.listener.stage_started(name, len(stage.tasks), len(done), size)
         try:
             for committed in self._engine.run(stage, todo):
                 done[committed.task] = committed
-                self._listener.task_done(name, committed.rows_in, committed.rows_out, committed.bytes_in)
+                self.listener.task_done(name, committed.rows_in, committed.rows_out, committed.bytes_in)
                 self._disk.check()
         except TaskFailed as failure:
             if says_full(failure.failures):
@@ -101,7 +102,7 @@ class Driver:
             if not may_fail or len(self.failed | named) > self._most_failed:
                 raise TaskFailed(name, named, failure.of_parts) from failure
             self.failed |= named
-        self._listener.stage_finished(name)
+        self.listener.stage_finished(name)
         return self._roll_up(stage, [done[task] for task in sorted(done)])
 
     def _roll_up(self, stage: Stage, commits: list[Committed]) -> list[Committed]:
@@ -124,31 +125,38 @@ class Driver:
 
 
 class UsedStages:
-    """Which stage directories the run uses, and which the last finished one used, as `thresher clean` asks.
-
-    Both are lists of names in `<work>/stages`. A run is finished when its last stage, the ledger, is.
-    """
+    """Writes down which stage directories the run uses: a list of names in `<work>/stages`."""
 
     def __init__(self, work: Path, run: str) -> None:
         self._stages, self._run = work / "stages", run
         self._names: list[str] = []
 
     def add(self, name: str) -> None:
-        """Notes a stage; with the first of a run, that of the run before is settled."""
-        if not self._names and self._last_is_done():
+        """Notes a stage. The first of a run puts the list of the run before aside, if that one finished."""
+        if not self._names and _is_finished(self._stages, _read_names(self._stages / USED)):
             os.replace(self._stages / USED, self._stages / FINISHED)
         self._names.append(name)
         temporary = unfinished(self._stages, self._run, USED)
         temporary.write_text(json.dumps(self._names))
         publish(temporary, self._stages / USED)
 
-    def _last_is_done(self) -> bool:
-        names = read_names(self._stages / USED)
-        return bool(names) and "-ledger-" in names[-1] and (self._stages / names[-1] / "rollup.json").exists()
+
+def stages_in_use(work: Path) -> set[str]:
+    """The stage directories of the last run and, where that did not finish, of the last one that did.
+
+    Empty where neither is known.
+    """
+    stages = work / "stages"
+    names = _read_names(stages / USED)
+    return set(names) if _is_finished(stages, names) else {*names, *_read_names(stages / FINISHED)}
 
 
-def read_names(path: Path) -> list[str]:
-    """The stage directories that a list of UsedStages names; none where it is missing or was cut short."""
+def _is_finished(stages: Path, names: list[str]) -> bool:
+    """Whether a run is through: the ledger is its last stage."""
+    return bool(names) and "-ledger-" in names[-1] and (stages / names[-1] / "rollup.json").exists()
+
+
+def _read_names(path: Path) -> list[str]:
     try:
         names: list[str] = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):

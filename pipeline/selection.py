@@ -78,7 +78,7 @@ class MixStep(SelectStep):
         short = [group for group in decision["groups"] if group["short"]]
         for group in short:
             told = f"{self.name}: {group['group']} has {group['units']:,} {decision['unit']}"
-            driver._listener.note(f"{told} of the {group['budget']:,} that its weight asks for")
+            driver.listener.note(f"{told} of the {group['budget']:,} that its weight asks for")
         empty = [group["group"] for group in decision["groups"] if group["share"] and not group["records"]]
         if empty and not decision["budget"] and any(group["records"] for group in decision["groups"]):
             raise SelectionError(
@@ -226,7 +226,7 @@ def _keys(
     directory: Path,
 ) -> MapStep | None:
     """What the pass before computes for the step: random numbers, tokens, or nothing."""
-    arguments: dict[str, Any] = {"draw": draw} if draw else {}
+    arguments: dict[str, Any] = {"draw": draw, "seed": seed} if draw else {}
     if options.unit == "tokens":
         assert options.tokenizer is not None
         arguments |= {
@@ -240,7 +240,7 @@ def _keys(
         return None
     reads = frozenset({"id"} if options.unit != "tokens" else {"id", "text"})
     adds = tuple(arguments[key] for key in ("draw", "tokens") if key in arguments)
-    return MapStep(name, OperatorRef.of(Measure, step=name, seed=seed, **arguments), reads, adds)
+    return MapStep(name, OperatorRef.of(Measure, step=name, **arguments), reads, adds)
 
 
 def _payload(columns: Sequence[str]) -> tuple[str, ...]:

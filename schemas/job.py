@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .quantities import PositiveInt, Size
 from .steps import NAME_PATTERN, AnyStep
@@ -96,10 +97,18 @@ class Input(Model):
             yield "records", "records goes with format: text"
 
 
+def _local_of(path: str) -> str:
+    """A file:// URL as the local path that it is."""
+    return path.removeprefix("file://") if path.startswith("file:///") else path
+
+
 class Output(Model):
     """The shards."""
 
-    path: str = Field(min_length=1, description="Folder of the shards, the manifest and the ledger.")
+    path: Annotated[str, AfterValidator(_local_of)] = Field(
+        min_length=1,
+        description="Folder of the shards, the manifest and the ledger, or its URL in a store (s3, gs).",
+    )
     format: OutputFormat = Field(default="parquet", description="Format of the shards.")
     compression: Compression | None = Field(
         default=None,
@@ -109,6 +118,12 @@ class Output(Model):
     shuffle: Literal["none", "parts", "global"] = Field(
         default="none", description="parts: the order of parts and of rows in them; global: every row."
     )
+    tokenizer: str | None = Field(
+        default=None,
+        description="A tokenizer.json, or a SentencePiece .model: the manifest says how many tokens each "
+        "shard has. Where left out, that of the last step that counts tokens.",
+    )
+    card: bool = Field(default=True, description="Whether README.md describes the output, as a dataset card.")
 
     @model_validator(mode="before")
     @classmethod
@@ -135,7 +150,9 @@ class Run(Model):
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="Of every random choice.")
     work: str = Field(
-        default="", description="Folder for what a resumed run reuses; OUTPUT/.work where left out."
+        default="",
+        description="Local folder for what a resumed run reuses. Where left out, OUTPUT/.work; for an output "
+        "in a store, a folder of its own in $XDG_CACHE_HOME/thresher/work, as ~/.cache/thresher/work.",
     )
     directory: str = Field(
         default="",
@@ -148,6 +165,10 @@ class Run(Model):
         64 << 20,
         description="Bytes of input that one task reads: larger files are cut where their format allows, "
         "smaller ones go together.",
+    )
+    min_free: Size = Field(
+        default=1_000_000_000,
+        description="With less free on a disk that it writes to, a run does not start, or stops to be resumed.",
     )
     max_failed_parts: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Parts that may fail before a step over the whole corpus refuses to start."
@@ -200,7 +221,7 @@ class Job(Model):
             for source in inputs
         ]
         steps = name_steps(self.steps, taken)
-        work = self.run.work or f"{self.output.path.rstrip('/')}/.work"
+        work = self.run.work or _work_of(self.output.path)
         # The model is frozen for everyone else; what a job leaves out is filled in once, here.
         self.__dict__["input"] = inputs
         self.__dict__["steps"] = steps
@@ -210,6 +231,16 @@ class Job(Model):
     def resolved(self) -> dict[str, Any]:
         """The job as plain values with every default written out; loading it gives an equal job."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def _work_of(output: str) -> str:
+    """The work directory of an output: in it, or, as a store is no place to work in, among the caches."""
+    output = output.rstrip("/")
+    if "://" not in output:
+        return f"{output}/.work"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    digest = hashlib.sha256(output.encode()).hexdigest()[:16]
+    return os.path.join(cache, "thresher", "work", digest)
 
 
 def name_inputs(inputs: list[Input]) -> list[Input]:

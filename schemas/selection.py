@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic_core import PydanticCustomError
 
-from .quantities import Count, Fraction
+from .quantities import Count, Fraction, parse_fraction
 from .verbs import ColumnName, Model
 
 Unit = Literal["records", "characters", "bytes", "tokens"]
@@ -88,7 +90,11 @@ class Bucket(Model):
             yield "names", f"{len(cuts)} cuts make {len(cuts) + 1} buckets; {len(names)} names are given"
         elif len(set(map(str, names))) < len(names):
             yield "names", "two buckets have the same name"
+        if not _ascend(cuts):
+            yield "cuts", "cuts ascend, as in [30%, 60%]"
         keep = value.get("keep")
+        if keep == []:
+            yield "keep", "no bucket would stay; name some, or leave keep out"
         for name in keep if isinstance(keep, list) else []:
             if name not in names:
                 yield "keep", f'"{name}" is none of the buckets {", ".join(map(str, names))}'
@@ -117,9 +123,20 @@ class Mix(Model):
         given = [key for key in ("weights", "caps") if value.get(key) is not None]
         if len(given) != 1:
             yield "", "give one of weights and caps"
+        elif value[given[0]] == {}:
+            yield given[0], "name at least one group"
         elif given == ["caps"] and value.get("budget") is not None:
             yield "budget", "budget goes with weights"
         yield from _tokens(value)
+
+
+def _ascend(cuts: list[Any]) -> bool:
+    """Whether each cut is above the one before; also where they are not shares, which is told elsewhere."""
+    try:
+        shares = [parse_fraction(cut) for cut in cuts]
+    except PydanticCustomError:
+        return True
+    return all(a < b for a, b in pairwise(shares))
 
 
 def _tokens(value: dict[Any, Any]) -> Iterator[tuple[str, str]]:

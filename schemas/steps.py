@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from .decontamination import Decontaminate
 from .dedup import Dedup
 from .dedup import Method as DedupMethod
 from .quantities import Count, Fraction
@@ -88,7 +89,7 @@ class Step(Model):
 
     @classmethod
     def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
-        if value.get("as") is not None and cls.verb not in ("score", "bucket"):
+        if value.get("as") is not None and cls.verb not in ("score", "bucket", "decontaminate"):
             yield "as", f'"as" names the column that a score or bucket step makes; {cls.verb} makes none'
         if value.get("on_null", "drop") != "drop" and cls.verb not in NULL_VERBS:
             yield "on_null", f'"on_null" has no meaning for {cls.verb}'
@@ -201,6 +202,32 @@ class DedupStep(Step):
         return f"dedup:{self.dedup.method}"
 
 
+class DecontaminateStep(Step):
+    """Look for evaluation sets in the records."""
+
+    verb = "decontaminate"
+    decontaminate: Decontaminate = Field(
+        description="Which sets, and what then happens, as in {against: eval/*.jsonl, fields: [question]}."
+    )
+
+    @property
+    def default_name(self) -> str:
+        return f"decontaminate:{self.decontaminate.method}"
+
+    @property
+    def prefix(self) -> str:
+        """What the names of a report's columns begin with."""
+        return self.as_ or "contaminated"
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().conflicts(value)
+        inner = value.get("decontaminate")
+        action = inner.get("action") if isinstance(inner, dict) else getattr(inner, "action", None)
+        if value.get("as") is not None and action != "report":
+            yield "as", '"as" begins the names of the columns that action: report makes'
+
+
 class ScoreStep(Step):
     """Compute a column with a model."""
 
@@ -293,6 +320,7 @@ STEPS: Final[dict[str, type[Step]]] = {
         SignalsStep,
         EditStep,
         DedupStep,
+        DecontaminateStep,
         ScoreStep,
         SelectStep,
         BucketStep,
@@ -320,6 +348,7 @@ AnyStep = Annotated[
     | Annotated[SignalsStep, Tag("signals")]
     | Annotated[EditStep, Tag("edit")]
     | Annotated[DedupStep, Tag("dedup")]
+    | Annotated[DecontaminateStep, Tag("decontaminate")]
     | Annotated[ScoreStep, Tag("score")]
     | Annotated[SelectStep, Tag("select")]
     | Annotated[BucketStep, Tag("bucket")]

@@ -1,6 +1,8 @@
-"""Choices that need the whole corpus: the best records up to a budget, the first records."""
+"""Choices that need the whole corpus: the best or the first records, percentiles, mixes of groups."""
 
+from .bucket import BucketSelector
 from .limit import LimitSelector
+from .mix import MixSelector
 from .top import TopSelector
 
-__all__ = ["LimitSelector", "TopSelector"]
+__all__ = ["BucketSelector", "LimitSelector", "MixSelector", "TopSelector"]

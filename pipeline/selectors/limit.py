@@ -56,7 +56,9 @@ class LimitSelector(Selector):
     def finish(self, state: pa.Table, learned: Again | None) -> Decision | Again:
         state = prefix.compact(state)
         if learned is None:
-            searches = prefix.first_searches(state, lambda units: self.count)
+            searches = prefix.first_searches(state)
+            for search in searches:
+                search.budget = self.count
         else:
             searches = [prefix.Search(**search) for search in learned.values["groups"]]
         prefix.advance(searches, state, lambda rows: pc.sort_indices(rows, sort_keys=[("low", "ascending")]))

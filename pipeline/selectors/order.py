@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Words = npt.NDArray[np.uint64]
+Bools = npt.NDArray[np.bool_]
 Kind = Literal["float64", "int64", "uint64"]
 
 _SIGN: Final = np.uint64(1 << 63)
@@ -38,7 +39,7 @@ def kind_of(dtype: pa.DataType, column: str) -> Kind | None:
     raise ValueError(f"column {column} holds {dtype}; a selection needs numbers to order by")
 
 
-def score_words(scores: pa.Array) -> tuple[Words, npt.NDArray[np.bool_]]:
+def score_words(scores: pa.Array) -> tuple[Words, Bools]:
     """One word for each score, the highest score having the smallest word, and which scores there are.
 
     `scores`: floats, integers or nulls, of any length n. Returns uint64 (n,) and bool (n,), false for null

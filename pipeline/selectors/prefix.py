@@ -173,7 +173,8 @@ def compact(state: pa.Table) -> pa.Table:
     groups = pc.count_distinct(counts["group"], mode="all").as_py()
     if groups > MAX_GROUPS:
         raise ValueError(
-            f"the records fall into more than {MAX_GROUPS} groups; group by a column with fewer values"
+            f"the records fall into more than {MAX_GROUPS:,} groups; group by a column with fewer values, or "
+            "select with a cap, which takes any number of groups"
         )
     while len(counts) > MAX_BUCKETS and coarse + _COARSER < BUCKET_BITS:
         coarse += _COARSER
@@ -229,16 +230,21 @@ def advance(searches: Sequence[Search], state: pa.Table, rank: Callable[[pa.Tabl
             _take_records(search, rows.take(rank(rows)))
         else:
             _take_buckets(search, rows.slice(0, len(rows) - rows["bucket"].null_count))
+    share_room(searches)
+
+
+def share_room(searches: Sequence[Search]) -> None:
+    """Says which searches end by collecting what is left: the shortest, as long as all fit in a state."""
     room = COLLECT_ROWS
     for search in sorted((search for search in searches if search.left), key=lambda search: search.left):
         room -= search.left
         search.collect = room >= 0
 
 
-def first_searches(state: pa.Table, budget: Callable[[int], int]) -> list[Search]:
+def first_searches(state: pa.Table) -> list[Search]:
     """The searches of a compacted first state, one for each group, sorted by name with null first.
 
-    `budget` gives the budget of a group that has so many units in all.
+    Their budgets are still to be set.
     """
     names = sorted(set(state["group"].to_pylist()), key=lambda name: (name is not None, name or ""))
     searches = []
@@ -246,7 +252,7 @@ def first_searches(state: pa.Table, budget: Callable[[int], int]) -> list[Search
         records, units = pc.sum(rows["records"]).as_py(), pc.sum(rows["units"]).as_py()
         ranked = len(rows) - rows["bucket"].null_count
         unranked = pc.sum(rows["records"].slice(ranked)).as_py() or 0
-        search = Search(name, records, units, unranked, budget(units))
+        search = Search(name, records, units, unranked)
         search.left = records - unranked
         searches.append(search)
     return searches

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, Final, Literal
 
@@ -14,28 +14,18 @@ import pyarrow.compute as pc
 
 from ...schemas.contracts import Again, Decision, Selector
 from ...schemas.records import POSITION
+from ...schemas.verbs import OnNull
 from ..draws import draws
 from . import prefix
-from .order import Words, id_words, kind_of, score_of, score_words
+from .groups import check_scores, group_names
+from .order import Bools, Words, id_words, kind_of, score_of, score_words
 
-Unit = Literal["records", "characters", "bytes"]
-
-# The column that says how many units a record has.
-UNIT_COLUMNS: Final[Mapping[str, str | None]] = {
-    "records": None,
-    "characters": "char_count",
-    "bytes": "byte_count",
-}
 BELOW_CUT: Final = "below_cut"
 NULL_SCORE: Final = "null_score"
 
 
-class NullScoreError(ValueError):
-    """A record has no score, and the step says `on_null: fail`."""
-
-
 class TopSelector(Selector):
-    """Keeps the records with the highest scores, by group, up to a budget of records, characters or bytes.
+    """Keeps the records with the highest scores, by group, up to a budget of records, or of what they hold.
 
     Records are taken by score, highest first, until the next one would exceed the budget; no record after
     that one is taken, even if it is small enough. Equal scores are ordered by id (its UTF-8 bytes, ascending)
@@ -48,8 +38,8 @@ class TopSelector(Selector):
     `budget`: the budget in units, for each group. Give one of `top` and `budget`.
     `within`: a column of strings, integers or booleans that divides the records into groups; null is a group
     of its own. At most `prefix.MAX_GROUPS` (65,536) groups. None: one group.
-    `unit`: what is counted: records, or characters or bytes of the text, which the columns `char_count` or
-    `byte_count` give as integers; null and negative counts are taken as 0.
+    `unit_column`: a column of integers that says how much a record counts for; null and negative counts are
+    taken as 0. None: every record counts 1. `unit` is only what the decision calls it.
     `on_null`: what happens to a record without a score. `drop`: reason `null_score`. `keep`: it is kept and
     uses up none of the budget. `fail`: NullScoreError.
 
@@ -68,10 +58,11 @@ class TopSelector(Selector):
         top: float | None = None,
         budget: int | None = None,
         within: str | None = None,
-        unit: Unit = "records",
+        unit: str = "records",
+        unit_column: str | None = None,
         seed: int = 0,
         step: str = "select",
-        on_null: Literal["drop", "keep", "fail"] = "drop",
+        on_null: OnNull = "drop",
         ties: Literal["id", "random"] = "id",
     ) -> None:
         if (top is None) == (budget is None):
@@ -80,17 +71,17 @@ class TopSelector(Selector):
             raise ValueError(f"top is {top}; write a fraction between 0 and 1, or a percentage up to 100%")
         if budget is not None and budget < 0:
             raise ValueError(f"budget is {budget}; it cannot be negative")
-        _check(unit, "unit", tuple(UNIT_COLUMNS))
         _check(on_null, "on_null", ("drop", "keep", "fail"))
         _check(ties, "ties", ("id", "random"))
-        self.by, self.within, self.unit, self.on_null = by, within, unit, on_null
+        self.by, self.within, self.on_null = by, within, on_null
+        self.unit, self.unit_column = unit, unit_column
         self.top, self.budget = top, budget
         self.seed, self.step, self.ties = seed, step, ties
         self._read: tuple[Any, Any] = (None, None)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        columns = (self.by, UNIT_COLUMNS[self.unit], self.within, "id", POSITION)
+        columns = (self.by, self.unit_column, self.within, "id", POSITION)
         return tuple(dict.fromkeys(column for column in columns if column))
 
     def start(self, learned: Again | None) -> pa.Table:
@@ -101,10 +92,8 @@ class TopSelector(Selector):
         if len(batch) == 0:
             return state
         words, ranked = score_words(batch.column(self.by))
-        if self.on_null == "fail" and not ranked.all():
-            missing = batch.column("id")[int(np.argmin(ranked))].as_py()
-            raise NullScoreError(f"step {self.step}: record {missing} has no {self.by}, and on_null is fail")
-        groups, units = self._groups(batch), self._units(batch)
+        check_scores(batch, ranked, self.by, self.step, self.on_null)
+        groups, units = self._groups(batch), unit_counts(batch, self.unit_column)
         if learned is None:
             _, coarse = prefix.kind_and_coarse(state)
             bucket = words >> np.uint64(64 - prefix.BUCKET_BITS + coarse)
@@ -118,7 +107,8 @@ class TopSelector(Selector):
         state = prefix.compact(state)
         kind, _ = prefix.kind_and_coarse(state)
         if learned is None:
-            searches = prefix.first_searches(state, self._budget_of)
+            searches = prefix.first_searches(state)
+            self._allot(searches)
         else:
             searches = [prefix.Search(**search) for search in learned.values["groups"]]
         prefix.advance(searches, state, self._rank)
@@ -136,7 +126,7 @@ class TopSelector(Selector):
         )
 
     def decide(self, batch: pa.RecordBatch, decision: Decision) -> pa.RecordBatch:
-        cuts = self._parsed(decision, lambda: _Cuts(decision.values))
+        cuts = self._parsed(decision, lambda: Cuts(decision.values))
         words, ranked = score_words(batch.column(self.by))
         group = self._index(batch, cuts.names)
         at = cuts.word[group]
@@ -146,7 +136,7 @@ class TopSelector(Selector):
             keep[tied] = self._before_cut(batch.take(pa.array(tied)), group[tied], cuts)
         if self.on_null == "keep":
             keep |= ~ranked
-        reason = pc.if_else(pa.array(ranked), BELOW_CUT, NULL_SCORE)
+        reason = pc.if_else(pa.array(ranked), self._reasons(group, cuts), NULL_SCORE)
         return pa.RecordBatch.from_arrays(
             [
                 pa.array(keep),
@@ -165,7 +155,7 @@ class TopSelector(Selector):
         groups: pa.Array,
         units: npt.NDArray[np.int64],
         words: Words,
-        ranked: npt.NDArray[np.bool_],
+        ranked: Bools,
         kind: str | None,
     ) -> pa.Table:
         """The state with those records of a batch that are in the range of their group's search."""
@@ -216,9 +206,7 @@ class TopSelector(Selector):
             keys.insert(1, ("hash", "ascending"))
         return pc.sort_indices(records, sort_keys=keys)
 
-    def _before_cut(
-        self, rows: pa.RecordBatch, group: npt.NDArray[np.int64], cuts: _Cuts
-    ) -> npt.NDArray[np.bool_]:
+    def _before_cut(self, rows: pa.RecordBatch, group: npt.NDArray[np.int64], cuts: Cuts) -> Bools:
         """Which of the records with the score of their group's cut come before the cut."""
         ids, cut_ids = rows.column("id").cast(pa.large_string()), cuts.ids.take(pa.array(group))
         positions = rows.column(POSITION).to_numpy(zero_copy_only=False)
@@ -231,16 +219,7 @@ class TopSelector(Selector):
         return np.asarray((mine < cut) | ((mine == cut) & before), np.bool_)
 
     def _groups(self, batch: pa.RecordBatch) -> pa.Array:
-        if self.within is None:
-            return pa.nulls(len(batch), pa.string())
-        column = batch.column(self.within)
-        dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean)
-        if not any(test(dtype) for test in (*tests, pa.types.is_null)):
-            raise ValueError(
-                f"within: column {self.within} holds {dtype}; group by strings, integers or booleans"
-            )
-        return column.cast(pa.string())
+        return group_names(batch, self.within)
 
     def _index(self, batch: pa.RecordBatch, names: pa.Array) -> npt.NDArray[np.int64]:
         index = pc.index_in(self._groups(batch), value_set=names)
@@ -250,17 +229,15 @@ class TopSelector(Selector):
             )
         return np.asarray(index.to_numpy(zero_copy_only=False), np.int64)
 
-    def _units(self, batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
-        column = UNIT_COLUMNS[self.unit]
-        if column is None:
-            return np.ones(len(batch), np.int64)
-        units = pc.fill_null(batch.column(column).cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-        return np.maximum(np.asarray(units, np.int64), 0)
+    def _allot(self, searches: Sequence[prefix.Search]) -> None:
+        """Sets the budget of each group."""
+        for search in searches:
+            share = Fraction(repr(self.top or 0.0))
+            search.budget = math.floor(share * search.units) if self.budget is None else self.budget
 
-    def _budget_of(self, units: int) -> int:
-        if self.budget is not None:
-            return self.budget
-        return math.floor(Fraction(repr(self.top)) * units)
+    def _reasons(self, group: npt.NDArray[np.int64], cuts: Cuts) -> pa.Array | pa.Scalar:
+        """Why a record of each group (its place in the decision) is dropped where it has a score."""
+        return pa.scalar(BELOW_CUT)
 
     def _check_progress(self, search: prefix.Search) -> None:
         ids = search.known[2 if self.ties == "random" else 1 :]
@@ -293,7 +270,7 @@ class TopSelector(Selector):
         return self._read[1]
 
 
-class _Cuts:
+class Cuts:
     """Where each group is cut, as arrays."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -309,7 +286,15 @@ class _Cuts:
         self.position = np.array([cut["position"] if cut else 0 for cut in cuts], np.uint64)
 
 
-def _numpy(mask: pa.Array) -> npt.NDArray[np.bool_]:
+def unit_counts(batch: pa.RecordBatch, column: str | None) -> npt.NDArray[np.int64]:
+    """int64 (n,): how much each record counts for; 1 without a column, 0 where it is null or negative."""
+    if column is None:
+        return np.ones(len(batch), np.int64)
+    units = pc.fill_null(batch.column(column).cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    return np.maximum(np.asarray(units, np.int64), 0)
+
+
+def _numpy(mask: pa.Array) -> Bools:
     return np.asarray(mask.to_numpy(zero_copy_only=False), np.bool_)
 
 

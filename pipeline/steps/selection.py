@@ -58,8 +58,8 @@ class Measure(Operator):
     def __init__(
         self,
         step: str,
-        seed: int,
         draw: str | None = None,
+        seed: int = 0,
         tokens: str | None = None,
         tokenizer: str = "",
         directory: str = "",

@@ -111,7 +111,10 @@ MISTAKES: list[tuple[Any, str]] = [
     ({"score": {"fastext": {}}}, "steps[0].score.fastext: unknown scorer"),
     ({"language": {"keep": ["en"], "model": "nope.bin"}}, "steps[0].language.model:"),
     ({"url": {"lists": "nowhere"}}, "steps[0].url.lists: no such folder:"),
-    ({"extract": "resiliparse"}, "steps[0]: nothing to extract: no input is WARC, ARC or HTML, or maps a column html"),
+    (
+        {"extract": "resiliparse"},
+        "steps[0]: nothing to extract: no input is WARC, ARC or HTML, or maps a column html",
+    ),
     ({"limit": 5, "on": "ray"}, "steps[0].on: this version of thresher has no engine ray; write local"),
 ]
 
@@ -226,7 +229,50 @@ def test_lines_are_attached_to_what_check_finds(folder: Path) -> None:
         load(job)
 
 
-@pytest.mark.parametrize(("section", "key"), [("output", "path"), ("run", "work")])
-def test_results_are_written_to_folders_of_this_machine(folder: Path, section: str, key: str) -> None:
-    (told,) = problems(folder, [], **{section: {key: "s3://bucket/x"}})
-    assert f"{section}.{key}: s3://bucket/x is not a local folder" in told
+def test_a_run_works_in_a_folder_of_this_machine(folder: Path) -> None:
+    (told,) = problems(folder, [], run={"work": "s3://bucket/x"})
+    assert "run.work: s3://bucket/x is not a local folder" in told
+
+
+def test_an_output_may_lie_in_a_store(folder: Path) -> None:
+    assert problems(folder, [], output={"path": "s3://bucket/x"}) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://example.org/out", "cannot be written to"),
+        ("hf://datasets/someone/something", "cannot be written to"),
+        ("nosuch://bucket/out", "Protocol not known: nosuch"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_told_before_the_run(folder: Path, url: str, told: str) -> None:
+    (problem,) = problems(folder, [], output={"path": url})
+    assert f"output.path: {url}" in problem
+    assert told in problem
+
+
+def test_a_job_does_not_read_what_it_writes_to_a_store(folder: Path) -> None:
+    value = {"name": "a", "input": "memory://b/*/*.parquet", "output": {"path": "memory://b/out/"}}
+    told = [problem.message for problem in check(load(value, check=False))]
+    assert any("names files of the output" in message for message in told)
+
+
+def test_a_missing_tokenizer_of_the_output_is_told_before_the_run(folder: Path) -> None:
+    output = {"path": str(folder / "out"), "tokenizer": "nowhere.json"}
+    (told,) = problems(folder, [], output=output)
+    assert "output.tokenizer" in told
+    assert "nowhere.json" in told
+
+
+def test_a_mix_of_inputs_names_inputs_of_the_job(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "x"}\n')
+    described = {
+        "name": "mixed",
+        "input": [{"name": "crawl", "path": str(source)}, {"name": "wiki", "path": str(source)}],
+        "steps": [{"mix": {"weights": {"crawl": 7, "wikis": 3}}}],
+        "output": {"path": str(tmp_path / "out")},
+    }
+    with pytest.raises(JobFileError, match=r'unknown input "wikis"'):
+        load(described)
