@@ -9,6 +9,7 @@ the two is replaced, and the prose around them stays as it is written.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,21 +17,43 @@ from pathlib import Path
 from typing import Any, Final
 
 from thresher.filters.rule_language import FUNCTIONS
+from thresher.filters.text.redpajama import ELSEWHERE, REDPAJAMA_V2
 from thresher.filters.text.rule_sets import RULE_SETS
+from thresher.filters.text.signal_options import SignalOptions, choices_of
 from thresher.filters.text.signals import SIGNALS
+from thresher.jobs import recipe_book
 from thresher.schemas.job import job_schema
 from thresher.schemas.quantities import Count, Fraction, Size
 from thresher.schemas.records import TEXT
 from thresher.schemas.rules import RuleSet
-from thresher.schemas.steps import RESERVED, STEPS
+from thresher.schemas.steps import NULL_VERBS, RESERVED, STEPS
+from thresher.scorers import registry
 
-PAGES: Final = ("job-file.md", "signals.md")
+PAGES: Final = ("job-file.md", "signals.md", "recipes/README.md")
 _TABLE: Final = re.compile(r"(<!-- table: ([a-z]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 _SIMPLE: Final = {
     "integer": "whole number",
     "number": "number",
     "string": "text",
     "boolean": "true or false",
+}
+
+# Where the names of what a verb takes are listed.
+_LISTED: Final = {
+    "filter": "The rule sets and their parameters are on [Signals and rules](signals.md#every-rule-set).",
+    "edit": "The refiners and their arguments are [below](#what-edit-can-do). `max_removed` goes with each: "
+    "the largest share of a record's words, as in `5%`, that may go before the record is dropped.",
+    "score": "More scorers are [below](#what-score-can-do); [your own](scorer.md) are named the same way.",
+}
+
+# Where neither a signal's name nor its definition says it.
+_UNITS: Final = {
+    "unigram_entropy": "nats",
+    "mean_line_word_count": "words",
+    "url_length": "characters",
+    "url_path_depth": "pieces",
+    "host": "text",
+    "domain": "text",
 }
 
 Schema = Mapping[str, Any]
@@ -56,6 +79,8 @@ def job_tables() -> str:
     sections = [("The job", schema)]
     for key in ("input", "output", "run"):
         sections.append((f"`{key}`", schema["$defs"][key.capitalize()]))
+        if key == "input":
+            sections.append(("`input.limits`", schema["$defs"]["Limits"]))
     return "\n".join(_section(title, found, schema) for title, found in sections)
 
 
@@ -88,16 +113,18 @@ def _verb(verb: str, schema: Schema) -> str:
                 "",
                 _keys(found, schema),
             ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *([_LISTED[verb], ""] if verb in _LISTED else ())])
 
 
 def _beside(schema: Schema) -> str:
     step = schema["$defs"]["ScoreStep"]
     beside = {**step, "properties": {key: step["properties"][key] for key in RESERVED}}
+    *most, last = (f"`{verb}`" for verb in NULL_VERBS)
     text = (
-        "These keys may stand beside a verb: `as` only for `score`; `on_null` for `filter`, `rule`, `score`"
+        "These keys may stand beside a verb: `as` only for `score` and `bucket`; `on_null` for "
+        f"{', '.join(most)} and {last}."
     )
-    lines = ["### Beside a verb", "", f"{text} and `select`.", "", _keys(beside, schema)]
+    lines = ["### Beside a verb", "", text, "", _keys(beside, schema)]
     return "\n".join([*lines, "#### `resources`", "", _keys(schema["$defs"]["Resources"], schema)])
 
 
@@ -135,7 +162,7 @@ def _type(field: Schema, schema: Schema) -> str:
     if "$ref" in field:
         model = schema["$defs"][field["$ref"].rpartition("/")[2]]
         keys = model.get("properties", {})
-        return f"{{{', '.join(keys)}}}" if keys else "{NAME: {PARAMETER: VALUE}} with a name of signals.md"
+        return f"{{{', '.join(keys)}}}" if keys else "{NAME: {ARGUMENT: VALUE}}"
     if amount := _amount(field):
         return amount
     for kind in ("anyOf", "oneOf"):
@@ -208,7 +235,13 @@ def signal_table() -> str:
 
 
 def _unit(name: str, doc: str) -> str:
-    if name.startswith(("mean_", "max_")):
+    if name in _UNITS:
+        return _UNITS[name]
+    if doc.startswith("Whether (1 or 0)") or name in ("line_word_counts", "line_javascript_counts"):
+        return "list, a number for each line"
+    if name.startswith("line_") and name.endswith("_fractions"):
+        return "list, a share for each line"
+    if name.startswith(("mean_", "max_")) and not name.endswith("_fraction"):
         return "characters"
     if "per word" in doc:
         return "per word"
@@ -252,6 +285,69 @@ def function_list() -> str:
     return _table(["function", "arguments", "gives"], rows)
 
 
+def refiner_tables() -> str:
+    """The refiners that come with thresher, with their arguments."""
+    return _plugin_tables(registry.REFINER, ())
+
+
+def scorer_tables() -> str:
+    """The scorers that come with thresher, but for fasttext, which has its table among the verbs."""
+    return _plugin_tables(registry.SCORER, ("fasttext",))
+
+
+def _plugin_tables(kind: registry.Kind[Any], left_out: Sequence[str]) -> str:
+    tables = []
+    for name in kind.own:
+        if name not in left_out:
+            found = registry.find(kind, name)
+            parameters = inspect.signature(found).parameters.values()
+            rows = ([f"`{p.name}`", _argument(p)] for p in parameters)
+            told = inspect.cleandoc(found.__doc__ or "")
+            tables.append(f"### `{name}`\n\n{told}\n\n{_table(['argument', 'default'], rows)}")
+    return "\n".join(tables)
+
+
+def _argument(parameter: inspect.Parameter) -> str:
+    if parameter.default is parameter.empty:
+        return "must be given"
+    value = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+    return "none" if value in (None, "", []) else f"`{_plain(value)}`"
+
+
+def option_table() -> str:
+    """What a job may set beside a rule set's parameters: the options of signals."""
+    rows = (
+        [f"`{name}`", ", ".join(f"`{one}`" for one in choices_of(name)) or _kind_of(value), _written(value)]
+        for name, value in vars(SignalOptions()).items()
+    )
+    return _table(["option", "value", "default"], rows)
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "list of words, or `by_language`"
+    return "text" if isinstance(value, str) else "number" if isinstance(value, float) else "whole number"
+
+
+def _written(value: Any) -> str:
+    return f"`{', '.join(value) if isinstance(value, tuple) else value}`"
+
+
+def redpajama_table() -> str:
+    """The signals of RedPajama-V2, which of ours they are, and where one differs."""
+    rows = [
+        *([f"`{name}`", f"`{one.column}`", one.difference] for name, one in REDPAJAMA_V2.items()),
+        *([f"`{name}`", "", f"not in the set: {how}"] for name, how in ELSEWHERE.items()),
+    ]
+    return _table(["RedPajama-V2", "signal here", "what differs"], iter(rows))
+
+
+def recipe_table() -> str:
+    """Every recipe with its paper."""
+    rows = ([f"[{r['name']}]({r['name']}.md)", r["what"], r["paper"]] for r in recipe_book.listed())
+    return _table(["recipe", "what it makes", "paper"], rows)
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "job": job_tables,
     "steps": step_tables,
@@ -259,6 +355,11 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "signals": signal_table,
     "rules": rule_tables,
     "functions": function_list,
+    "refiners": refiner_tables,
+    "scorers": scorer_tables,
+    "options": option_table,
+    "redpajama": redpajama_table,
+    "recipes": recipe_table,
 }
 
 

@@ -244,6 +244,28 @@ def why(record: str, place: str, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("name", required=False)
+@_json
+def recipes(name: str | None, as_json: bool) -> None:
+    """List the recipes of published pipelines, or print one as a job file.
+
+    \b
+    Example:
+      thresher recipes fineweb > job.yaml
+    """
+    from . import recipe_book
+
+    try:
+        recipe = recipe_book.read(name) if name else None
+    except recipe_book.UnknownRecipeError as error:
+        raise click.UsageError(str(error)) from None
+    if recipe:
+        _answer(vars(recipe), lambda _: recipe.text.rstrip("\n"), as_json)
+    else:
+        _answer(recipe_book.listed(), recipe_book.told, as_json)
+
+
+@cli.command()
 def schema() -> None:
     """Print the JSON Schema of the job file, for editors.
 

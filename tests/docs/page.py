@@ -84,7 +84,7 @@ def _type(command: str, folder: Path, status: int) -> subprocess.CompletedProces
     return subprocess.run(
         ["bash", "-c", f"(exit {status}); {command}"],
         cwd=folder,
-        env=environment | {"PATH": path, "PWD": str(folder), "COLUMNS": "100"},
+        env=environment | {"PATH": path, "PWD": str(folder), "COLUMNS": "100", "LC_ALL": "C.UTF-8"},
         capture_output=True,
         text=True,
         check=False,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import json
 import re
 import subprocess
 import sys
@@ -15,11 +17,14 @@ import yaml
 from thresher.filters.text.rule_sets import RULE_SETS
 from thresher.filters.text.signals import SIGNALS
 from thresher.jobs.cli import cli
-from thresher.schemas import dedup, job, steps, verbs
+from thresher.schemas import decontamination, dedup, job, selection, steps, verbs
+from thresher.schemas.contracts import AssetError
+from thresher.scorers import kenlm_tools, registry
 
 ROOT = Path(thresher.__file__).parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+RECIPES = sorted((DOCS / "recipes").glob("*.md"))
 HOUSE_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 SCRIPT = DOCS / "make_reference.py"
 
@@ -35,11 +40,32 @@ def _load(name: str, path: Path) -> ModuleType:
 
 
 page = _load("documentation_page", Path(__file__).with_name("page.py"))
+crawl = _load("documentation_crawl", Path(__file__).parents[1] / "recipes" / "conftest.py")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_what_a_page_tells_its_reader_to_do_works_as_it_shows(path: Path, tmp_path: Path) -> None:
     page.follow(path.read_text(encoding="utf-8"), tmp_path)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipes_page_works_beside_a_crawl(path: Path, tmp_path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    if "thresher train kenlm" in text:
+        pytest.importorskip("sentencepiece", reason="needs the package sentencepiece")
+        pytest.importorskip("kenlm", reason="needs the package kenlm")
+        try:
+            kenlm_tools.find()
+        except AssetError as error:
+            pytest.skip(str(error))
+    made = crawl.pages()
+    (tmp_path / "crawl").mkdir()
+    (tmp_path / "crawl" / "sample.warc.gz").write_bytes(b"".join(map(crawl.as_warc, made)))
+    (tmp_path / "crawl" / "sample.warc.wet.gz").write_bytes(b"".join(map(crawl.as_wet, made)))
+    for name in ("good.jsonl", "wiki.jsonl"):
+        texts = [" ".join(crawl.prose(seed)) for seed in range(800, 1000)]
+        (tmp_path / name).write_text("".join(json.dumps({"text": one}) + "\n" for one in texts))
+    page.follow(text, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -115,17 +141,33 @@ def test_every_verb_and_option_of_a_job_is_on_its_page() -> None:
     text = (DOCS / "job-file.md").read_text(encoding="utf-8")
     assert [verb for verb in steps.STEPS if f"### `{verb}`\n" not in text] == []
     models = [job.Job, job.Input, job.Output, job.Run, verbs.Resources, dedup.Exact, dedup.MinHash]
-    models += [verbs.Extract, verbs.Language, verbs.Url, verbs.FastText, verbs.Select]
+    models += [verbs.Extract, verbs.Language, verbs.Url, verbs.FastText, verbs.SignalColumns, job.Limits]
+    models += [selection.Select, selection.Bucket, selection.Mix, decontamination.Decontaminate]
+    models += [dedup.Lines, dedup.Paragraphs]
     keys = {info.alias or name for model in models for name, info in model.model_fields.items()}
     rows = _rows(DOCS / "job-file.md")
     assert sorted(keys - set(rows)) == []
     assert sorted(set(steps.RESERVED) - set(rows)) == []
 
 
+def test_every_refiner_and_scorer_is_on_the_page_of_the_job_with_its_arguments() -> None:
+    text = (DOCS / "job-file.md").read_text(encoding="utf-8")
+    for kind in (registry.REFINER, registry.SCORER):
+        for name in set(kind.own) - {"fasttext"}:
+            _, heading, rest = text.partition(f"### `{name}`\n")
+            assert heading, name
+            section = rest.partition("\n### ")[0]
+            arguments = inspect.signature(registry.find(kind, name)).parameters
+            assert [one for one in arguments if f"| `{one}` |" not in section] == []
+
+
 def test_the_readme_names_every_command_and_every_page() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [name for name in cli.commands if f"`thresher {name}" not in text] == []
     assert [path.name for path in PAGES if f"(docs/{path.name})" not in text] == []
+    assert "(docs/recipes/README.md)" in text
+    listed = (DOCS / "recipes" / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in RECIPES if path.stem != "README" and f"({path.name})" not in listed] == []
 
 
 def test_the_job_in_the_readme_is_a_valid_job(tmp_path: Path) -> None:
@@ -136,7 +178,7 @@ def test_the_job_in_the_readme_is_a_valid_job(tmp_path: Path) -> None:
     assert [step.name for step in loaded.steps][-1] == "select:quality"
 
 
-@pytest.mark.parametrize("path", [*HOUSE_PAGES, *PAGES], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*HOUSE_PAGES, *PAGES, *RECIPES], ids=lambda path: path.stem)
 def test_every_link_to_a_file_leads_to_one(path: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8"))
     local = [link for link in links if "://" not in link]
