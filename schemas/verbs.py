@@ -25,7 +25,7 @@ LANGUAGE_PATTERN: Final = r"^[a-z]{2,3}(_[A-Z][a-z]{3})?$"
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
 WordKind = Literal["whitespace", "unicode", "segmented"]
-Extractor = Literal["resiliparse", "resiliparse_plain", "trafilatura", "hybrid"]
+Extractor = Literal["resiliparse", "resiliparse_plain", "trafilatura", "trafilatura_precise", "hybrid"]
 OnNull = Literal["drop", "keep", "fail"]
 # What an argument of a rule set or a scorer may be: anything that JSON can write.
 Plain = Any
@@ -107,6 +107,7 @@ class Extract(Model):
         alias="with",
         description="resiliparse: main content, fast. resiliparse_plain: all text of the page. "
         "trafilatura: main content, fewer boilerplate blocks, about ten times slower. "
+        "trafilatura_precise: the same with its option favor_precision, which leaves out more. "
         "hybrid: trafilatura's rules compiled, and trafilatura itself where they leave doubt.",
     )
 

@@ -16,13 +16,14 @@ from .page_metadata import NO_METADATA, Metadata, read_metadata
 if TYPE_CHECKING:
     from resiliparse.parse.html import HTMLTree
 
-Method = Literal["resiliparse", "resiliparse_plain", "trafilatura", "hybrid"]
+Method = Literal["resiliparse", "resiliparse_plain", "trafilatura", "trafilatura_precise", "hybrid"]
 
 # The distributions whose versions decide what a method gives.
 LIBRARIES: Final[dict[Method, tuple[str, ...]]] = {
     "resiliparse": ("resiliparse",),
     "resiliparse_plain": ("resiliparse",),
     "trafilatura": ("trafilatura",),
+    "trafilatura_precise": ("trafilatura",),
     "hybrid": ("resiliparse", "trafilatura"),
 }
 
@@ -78,7 +79,8 @@ def extract(
 
     `resiliparse` keeps main content (Bevendorff et al., github.com/chatnoir-eu/chatnoir-resiliparse),
     `resiliparse_plain` all visible text, `trafilatura` main content more strictly and some ten times more
-    slowly (Barbaresi 2021, doi:10.18653/v1/2021.acl-demo.15). `hybrid` keeps what the first of trafilatura's
+    slowly (Barbaresi 2021, doi:10.18653/v1/2021.acl-demo.15). `trafilatura_precise` is its
+    option `favor_precision`, as datatrove's FineWeb asks for. `hybrid` keeps what the first of trafilatura's
     rules do (see main_content) and asks trafilatura itself about a page on which they leave doubt. A page
     whose content type is text/plain is only decoded. A page of white space alone has the error
     `empty_extraction`; one whose markup would cost time or memory out of proportion to its size has
@@ -146,8 +148,8 @@ def _parser() -> Callable[[bytes, str, str], HTMLTree]:
 @cache
 def _extractor(method: Method) -> Callable[[HTMLTree, bytes], str]:
     """What makes text of a parsed page. Each library is imported when it is first asked for."""
-    if method == "trafilatura":
-        return lambda tree, html: _trafilatura(html)
+    if method in ("trafilatura", "trafilatura_precise"):
+        return lambda tree, html: _trafilatura(html, precise=method == "trafilatura_precise")
     if method == "hybrid":
         from .main_content import main_content
 
@@ -165,10 +167,11 @@ def _extractor(method: Method) -> Callable[[HTMLTree, bytes], str]:
     return lambda tree, html: extract_plain_text(tree, **options)
 
 
-def _trafilatura(html: bytes) -> str:
+def _trafilatura(html: bytes, precise: bool = False) -> str:
     import trafilatura
 
-    return trafilatura.extract(html.decode("utf-8", "replace"), include_comments=False) or ""
+    page = html.decode("utf-8", "replace")
+    return trafilatura.extract(page, include_comments=False, favor_precision=precise) or ""
 
 
 def _encodable(value: str | None) -> str | None:
