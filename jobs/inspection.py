@@ -10,7 +10,10 @@ import tarfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
+
+from ..pipeline.sources.files import open_file
+from ..pipeline.storage import Place, place
 
 WIDEST = 100
 _SHARD_OR_PART: Final = re.compile(r"shard-[0-9]{5,}\.(parquet|jsonl(\.gz|\.zst)?|tar)|[0-9]{5,}\.json")
@@ -20,32 +23,39 @@ class NotReadableError(Exception):
     """The file is not a shard or part that thresher writes; the message says what was found."""
 
 
-def inspect(path: Path, rows: int) -> dict[str, Any]:
+def inspect(path: Path | str, rows: int) -> dict[str, Any]:
     """`files`: for a shard one, for a manifest entry of the work directory one for each stream.
 
     Each has `path`, `records` (None where counting means reading everything), `bytes`, `columns` (name to
     type) and `rows`, the first records. Raises NotReadableError.
     """
-    if not path.is_file():
-        raise NotReadableError(_told_folder(path) if path.is_dir() else f"no such file: {path}")
-    entry = _entry(path)
+    found = place(path)
+    if not found.is_file():
+        folder = _told_folder(found)
+        raise NotReadableError(folder or f"no such file: {found}")
+    entry = _entry(found)
     if entry is None:
-        return {"files": [{"stream": None, **_inspect_file(path, rows)}]}
+        return {"files": [{"stream": None, **_inspect_file(found, rows)}]}
     files = [
-        {"stream": name, **_inspect_file(path.parent / file["path"], rows)}
+        {"stream": name, **_inspect_file(found.parent / file["path"], rows)}
         for name, file in sorted(entry["streams"].items())
     ]
     return {"part": entry["part"], "accounts": entry["accounts"], "files": files}
 
 
-def _told_folder(folder: Path) -> str:
-    """What to name instead of a folder: its first shard, or the first part of a stage."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+def _told_folder(folder: Place) -> str:
+    """What to name instead of a folder: its first shard, or the first part of a stage; "" if it is none."""
+    if isinstance(folder, Path):
+        names = sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else None
+    else:
+        names = folder.names() or None
+    if names is None:
+        return ""
     first = [name for name in names if _SHARD_OR_PART.fullmatch(name)][:1]
     return f"{folder} is a folder; name a file in it" + "".join(f", as in {folder / name}" for name in first)
 
 
-def _entry(path: Path) -> dict[str, Any] | None:
+def _entry(path: Place) -> dict[str, Any] | None:
     if path.suffix != ".json":
         return None
     try:
@@ -57,13 +67,13 @@ def _entry(path: Path) -> dict[str, Any] | None:
     return value
 
 
-def _inspect_file(path: Path, rows: int) -> dict[str, Any]:
+def _inspect_file(path: Place, rows: int) -> dict[str, Any]:
     first = [row for row, _ in zip(records(path), range(rows), strict=False)]
     count: int | None = None
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(path) as file:
+        with open_file(str(path), ahead=False) as raw, pq.ParquetFile(raw) as file:
             count = file.metadata.num_rows
             columns = {field.name: str(field.type) for field in file.schema_arrow}
     else:
@@ -71,7 +81,7 @@ def _inspect_file(path: Path, rows: int) -> dict[str, Any]:
     return {
         "path": str(path),
         "records": count,
-        "bytes": path.stat().st_size,
+        "bytes": path.stat().st_size if isinstance(path, Path) else path.size(),
         "columns": columns,
         "rows": first,
     }
@@ -82,7 +92,7 @@ def _json_type(value: Any) -> str:
     return kinds.get(type(value), "null")
 
 
-def records(path: Path, without: Collection[str] = (), equal: str | None = None) -> Iterator[dict[str, Any]]:
+def records(path: Place, without: Collection[str] = (), equal: str | None = None) -> Iterator[dict[str, Any]]:
     """The records of a shard (Parquet, JSON Lines plain, gzip or zstd, WebDataset tar), as mappings.
 
     `without`: columns that need not be there. `equal`: only records whose id is this need be there.
@@ -105,12 +115,12 @@ def records(path: Path, without: Collection[str] = (), equal: str | None = None)
         raise NotReadableError(f"{path} cannot be read: {error}") from error
 
 
-def _parquet(path: Path, without: Collection[str], equal: str | None) -> Iterator[dict[str, Any]]:
+def _parquet(path: Place, without: Collection[str], equal: str | None) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with open_file(str(path), ahead=False) as raw, pq.ParquetFile(raw) as file:
         names = [name for name in file.schema_arrow.names if name not in without]
         for batch in file.iter_batches(batch_size=1024 if equal is None else 65_536, columns=names):
             if equal is not None and "id" in batch.schema.names:
@@ -119,8 +129,11 @@ def _parquet(path: Path, without: Collection[str], equal: str | None) -> Iterato
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Iterable[bytes]]:
-    with path.open("rb") as raw:
+def _opened(path: Place) -> Iterator[Iterable[bytes]]:
+    with (
+        open_file(str(path)) as unbuffered,
+        io.BufferedReader(cast(io.RawIOBase, unbuffered), 1 << 20) as raw,
+    ):
         if path.suffix == ".gz":
             with gzip.open(raw) as file:
                 yield file
@@ -133,10 +146,10 @@ def _opened(path: Path) -> Iterator[Iterable[bytes]]:
             yield raw
 
 
-def _tar(path: Path) -> Iterator[dict[str, Any]]:
+def _tar(path: Place) -> Iterator[dict[str, Any]]:
     """The samples of a WebDataset: members that share a name up to its first dot."""
     sample: dict[str, Any] = {}
-    with tarfile.open(path, "r|") as archive:
+    with open_file(str(path)) as raw, tarfile.open(fileobj=raw, mode="r|") as archive:
         for member in archive:
             if not member.isfile():
                 continue

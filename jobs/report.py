@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from .progress import counted, duration, size
@@ -41,6 +40,7 @@ def _rows(totals: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]
     for step in totals["steps"]:
         entered = step["in"] + step.get("added", 0)
         reasons = [f"{reason} {n:,} ({share(n, entered)})" for reason, n in losses(step)]
+        reasons += [f"[{name.replace('_', ' ')} {n:,}]" for name, n in step.get("figures", {}).items()]
         first, *others = reasons or [""]
         yield step["step"], f"{step['in']:,}", f"{step['kept']:,}", share(step["kept"], entered), first
         for reason in others:
@@ -60,6 +60,8 @@ def _summary(totals: Mapping[str, Any]) -> Iterator[str]:
         f"{totals['in']:,} in{added} = {totals['kept']:,} kept + {dropped:,} dropped"
         f" + {duplicates:,} duplicates + {errors:,} errors; {totals['written']:,} written"
     )
+    if "tokens" in totals:
+        yield f"{totals['tokens']:,} tokens written"
     if totals.get("repeated_ids"):
         yield f"{totals['repeated_ids']:,} records share their id with an earlier one"
 
@@ -70,19 +72,13 @@ def closing(totals: Mapping[str, Any], shards: list[Mapping[str, Any]], output: 
     return f"{records} in {counted(len(shards), 'shard')} ({bytes_}) in {output}, {duration(seconds)}"
 
 
-def write_report(manifest: Mapping[str, Any], path: str | Path) -> None:
-    """Writes the report of a run as Markdown: funnel, reasons, containers, shards.
+def report(manifest: Mapping[str, Any]) -> str:
+    """The report of a run as Markdown: funnel, reasons, containers, languages, shards.
 
-    It holds no times, so that equal runs leave equal reports. Raises OSError.
+    It holds no times, so that equal runs leave equal reports.
     """
     totals = manifest["totals"]
-    lines = ["# Report", "", *list(_summary(totals)), "", "## Steps", ""]
-    lines += ["| step | in | kept | kept % |", "|---|--:|--:|--:|"]
-    for step in totals["steps"]:
-        entered = step["in"] + step.get("added", 0)
-        lines.append(
-            f"| {_cell(step['step'])} | {step['in']:,} | {step['kept']:,} | {share(step['kept'], entered)} |"
-        )
+    lines = ["# Report", "", *list(_summary(totals)), "", "## Steps", "", *step_table(totals)]
     lines += [
         "",
         "## What did not pass",
@@ -93,15 +89,39 @@ def write_report(manifest: Mapping[str, Any], path: str | Path) -> None:
     for step in totals["steps"]:
         entered = step["in"] + step.get("added", 0)
         for reason, n in losses(step):
-            lines.append(f"| {_cell(step['step'])} | {_cell(reason)} | {n:,} | {share(n, entered)} |")
-    lines += ["", "## Shards", "", "| shard | records | bytes | SHA-256 |", "|---|--:|--:|---|"]
-    for shard in manifest.get("shards", []):
-        lines.append(
-            f"| {_cell(shard['path'])} | {shard['records']:,} | {shard['bytes']:,} | `{shard['sha256']}` |"
-        )
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            lines.append(f"| {cell(step['step'])} | {cell(reason)} | {n:,} | {share(n, entered)} |")
+    if totals.get("languages"):
+        lines += ["", "## Languages", "", *language_table(totals)]
+    shards = manifest.get("shards", [])
+    counted_too = any("tokens" in shard for shard in shards)
+    tokens = ("tokens | ", "--:|") if counted_too else ("", "")
+    lines += ["", "## Shards", "", f"| shard | records | {tokens[0]}bytes | SHA-256 |"]
+    lines.append(f"|---|--:|{tokens[1]}--:|---|")
+    for shard in shards:
+        more = f"{shard.get('tokens', 0):,} | " if counted_too else ""
+        counts = f"{shard['records']:,} | {more}{shard['bytes']:,}"
+        lines.append(f"| {cell(shard['path'])} | {counts} | `{shard['sha256']}` |")
+    return "\n".join(lines) + "\n"
 
 
-def _cell(text: str) -> str:
+def step_table(totals: Mapping[str, Any]) -> Iterator[str]:
+    """The funnel as a Markdown table."""
+    yield "| step | in | kept | kept % |"
+    yield "|---|--:|--:|--:|"
+    for step in totals["steps"]:
+        entered = step["in"] + step.get("added", 0)
+        kept = share(step["kept"], entered)
+        yield f"| {cell(step['step'])} | {step['in']:,} | {step['kept']:,} | {kept} |"
+
+
+def language_table(totals: Mapping[str, Any]) -> Iterator[str]:
+    """The languages of the written records as a Markdown table, the most frequent first."""
+    yield "| language | records | of what was written |"
+    yield "|---|--:|--:|"
+    for language, n in sorted(totals["languages"].items(), key=lambda pair: (-pair[1], pair[0])):
+        yield f"| {cell(language)} | {n:,} | {share(n, totals['written'])} |"
+
+
+def cell(text: object) -> str:
     """Text that cannot end its cell: steps and reasons may come from a job that someone else wrote."""
     return " ".join(str(text).split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ..pipeline.sources.files import open_file
+from ..pipeline.storage import Place
 from . import work
 from .inspection import records
 from .places import Run
@@ -65,14 +67,21 @@ def _value(fate: dict[str, Any]) -> str:
     return f"stands for it: {fate['value']}" if fate["verdict"] == "duplicate" else str(fate["value"])
 
 
-def _lost(output: Path, record: str) -> Iterator[dict[str, Any]]:
+def _lost(output: Place, record: str) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    for path in sorted((output / "ledger").glob("*.parquet")):
-        yield from pq.read_table(path, filters=[("id", "==", record)]).to_pylist()
+    for path in _ledger(output):
+        with open_file(str(path), ahead=False) as file:
+            yield from pq.read_table(file, filters=[("id", "==", record)]).to_pylist()
 
 
-def _kept(output: Path, record: str) -> Iterator[dict[str, Any]]:
+def _ledger(output: Place) -> Sequence[Place]:
+    if isinstance(output, Path):
+        return sorted((output / "ledger").glob("*.parquet"))
+    return [output / name for name in read_manifest(output)["files"] if name.startswith("ledger/")]
+
+
+def _kept(output: Place, record: str) -> Iterator[dict[str, Any]]:
     for shard in read_manifest(output)["shards"]:
         path = output / shard["path"]
         for row in records(path, without=_NO_SCORES - {"id"}, equal=record):

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..filters.dedup import exact
-from ..filters.dedup.minhash import MinHashScheme
 from ..schemas import dedup as schema
 from ..schemas.contracts import AssetError
 from .driver import Driver, partitions_for
@@ -57,6 +55,8 @@ def scheme_of(options: schema.Exact | schema.MinHash) -> tuple[dict[str, Any], i
         return ({} if options.on == "url" else {"normalize": options.normalize}), 1
     shared = {key: getattr(options, key) for key in ("ngram", "unit", "words", "hash", "lowercase")}
     if options.threshold is not None:
+        from ..filters.dedup.minhash import MinHashScheme
+
         scheme = MinHashScheme.for_threshold(options.threshold, options.num_perm or 112, **shared)
         return shared | {"bands": scheme.bands, "rows": scheme.rows}, scheme.bands
     assert options.bands is not None
@@ -67,12 +67,16 @@ def describe(options: schema.Exact | schema.MinHash) -> dict[str, Any]:
     """What keys of these options have in common with all that may be compared with them."""
     arguments, _ = scheme_of(options)
     if isinstance(options, schema.MinHash):
+        from ..filters.dedup.minhash import MinHashScheme
+
         return {
             "method": "minhash",
             "on": options.on,
             **arguments,
             "digest": MinHashScheme(**arguments).digest,
         }
+    from ..filters.dedup import exact
+
     described = {"method": "exact", "on": options.on, **arguments, "version": exact.VERSION}
     said = " ".join(f"{name}={value}" for name, value in sorted(described.items()))
     return {**described, "digest": hashlib.sha256(said.encode()).hexdigest()[:32]}

@@ -10,7 +10,6 @@ from typing import Any
 from ..filters import expressions
 from ..filters.text.extraction import LIBRARIES
 from ..filters.text.language import default_model
-from ..filters.text.redpajama import REDPAJAMA_V2
 from ..filters.text.rule_sets import RULE_SETS, split_arguments
 from ..filters.text.signal_options import DEFAULTS, SignalOptions
 from ..filters.text.signals import SIGNALS, parse_variant, variant_name
@@ -111,6 +110,8 @@ def _signals(name: str, options: verbs.SignalColumns) -> MapStep:
     chosen = SignalOptions.of(options.options)
     columns = {f"signal_{signal}": variant_name(signal, chosen) for signal in options.names}
     if options.set == "redpajama_v2":
+        from ..filters.text.redpajama import REDPAJAMA_V2
+
         columns |= {theirs: ours.column for theirs, ours in REDPAJAMA_V2.items()}
     types = {column: str(SIGNALS[parse_variant(variant)[0]].type) for column, variant in columns.items()}
     operator = OperatorRef.of(Publish, step=name, columns=columns)

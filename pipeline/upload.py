@@ -71,6 +71,7 @@ class Upload:
                     (self._folder / name).remove()
             if not (self._folder / MANIFEST).create((source / MANIFEST).read_bytes()):
                 raise JobRefused(f"{self._folder / MANIFEST}: another run has written it meanwhile")
+            self._send(source, MANIFEST)
             (self._folder / CLAIM).remove()
             listener.task_done("upload", 0, 0, sizes[MANIFEST])
         listener.stage_finished("upload")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..filters.dedup.verify import CAP, HEADS
 from .driver import Driver, partitions_for
 from .part_order import in_part_order
 from .stage import Input, Layer, OperatorRef, Parts
@@ -23,6 +22,8 @@ def verify_clusters(driver: Driver, name: str, plan: DedupPlan, members: Parts, 
 
     `members` have the root of the cluster of candidates that a record is in; `edges` is their number.
     """
+    from ..filters.dedup.verify import CAP, HEADS
+
     most = min(2 * edges, sum(part.rows for part in members) or 2 * edges)
     sets = OperatorRef.of(ShingleSets, keys=plan.keys, on=plan.on, arguments=plan.arguments, cap=CAP)
     verified = driver.run(

@@ -168,7 +168,7 @@ class Run(Model):
     )
     min_free: Size = Field(
         default=1_000_000_000,
-        description="With less free on a disk that it writes to, a run does not start, or stops to be resumed.",
+        description="With less free on a disk that it writes to, a run does not start, or stops to go on later.",
     )
     max_failed_parts: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Parts that may fail before a step over the whole corpus refuses to start."

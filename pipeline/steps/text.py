@@ -10,13 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...filters import expressions
-from ...filters.text import signals
+from ...filters.text import extraction, signals
 from ...schemas.verbs import Extractor
 from ..draws import drawn
 from ..operator import Operator, Output
 
 # What extraction leaves in `meta`, and under which name.
 KEPT = {"title": "title", "date": "published", "canonical_url": "canonical_url"}
+
+
+# The module of each library of extraction that imports what is used of it.
+_LIBRARIES: Final = {"resiliparse": "resiliparse.extract.html2text", "trafilatura": "trafilatura"}
 
 
 class Extract(Operator):
@@ -27,13 +31,13 @@ class Extract(Operator):
     """
 
     def __init__(self, step: str, method: Extractor, library: str) -> None:
-        from ...filters.text.extraction import extract
-
-        self._step, self._method, self._extract_batch = step, method, extract
+        self._step, self._method = step, method
 
     @classmethod
     def kernels_with(cls, arguments: Mapping[str, Any]) -> tuple[str, ...]:
-        return ("thresher.filters.text.main_content",) if arguments["method"] == "hybrid" else ()
+        method = arguments["method"]
+        compiled = ("thresher.filters.text.main_content",) if method == "hybrid" else ()
+        return (*compiled, *(_LIBRARIES[name] for name in extraction.LIBRARIES[method]))
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
         pages = pc.is_valid(batch.column("payload"))
@@ -48,7 +52,7 @@ class Extract(Operator):
 
     def _extract(self, batch: pa.RecordBatch, pages: pa.Array) -> pa.RecordBatch:
         there = batch.filter(pages)
-        found = self._extract_batch(
+        found = extraction.extract(
             there.column("payload"), there.column("content_type"), there.column("url"), self._method
         )
         # Rows of pages get their place among the rows that came with text.

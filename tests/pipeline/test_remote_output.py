@@ -18,7 +18,7 @@ import thresher
 import yaml
 from click.testing import CliRunner
 from inline_engine import inline_tasks
-from s3_server import Bucket, s3, s3_server  # noqa: F401 - fixtures
+from s3_server import Bucket
 from store_proxy import SWALLOW, Handler
 from test_whole_jobs import split_input
 from thresher.jobs.cli import cli
@@ -68,7 +68,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
-def test_the_objects_are_the_files_of_a_local_run_byte_for_byte(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_the_objects_are_the_files_of_a_local_run_byte_for_byte(s3: Bucket, tmp_path: Path) -> None:
     here = run(job(tmp_path, str(tmp_path / "out")))
     there = run(job(tmp_path))
     assert (there.output, there.totals, there.shards) == (OUT, here.totals, here.shards)
@@ -85,14 +85,14 @@ def test_the_objects_are_the_files_of_a_local_run_byte_for_byte(s3: Bucket, tmp_
     assert resolved["there"]["output"] == resolved["here"]["output"]
 
 
-def test_the_manifest_names_every_file_of_the_output(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_the_manifest_names_every_file_of_the_output(s3: Bucket, tmp_path: Path) -> None:
     run(job(tmp_path))
     objects = s3.objects(KEYS)
     manifest = json.loads(objects.pop("manifest.json"))
     assert set(objects) == {*manifest["files"], *(shard["path"] for shard in manifest["shards"])}
 
 
-def test_every_question_can_be_asked_of_a_remote_output(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_every_question_can_be_asked_of_a_remote_output(s3: Bucket, tmp_path: Path) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump(job(tmp_path)))
 
@@ -125,7 +125,7 @@ def test_every_question_can_be_asked_of_a_remote_output(s3: Bucket, tmp_path: Pa
 
 
 @pytest.mark.parametrize("format_", ["jsonl", "webdataset"])
-def test_other_formats_are_looked_into_too(s3: Bucket, tmp_path: Path, format_: str) -> None:  # noqa: F811
+def test_other_formats_are_looked_into_too(s3: Bucket, tmp_path: Path, format_: str) -> None:
     run(job(tmp_path, output={"format": format_}))
     name = next(name for name in s3.objects(KEYS) if name.startswith("shard-"))
     told = CliRunner().invoke(cli, ["inspect", f"{OUT}/{name}"])
@@ -134,7 +134,7 @@ def test_other_formats_are_looked_into_too(s3: Bucket, tmp_path: Path, format_: 
     assert f"kept, in {OUT}/shard-" in told.output
 
 
-def test_a_remote_output_is_the_input_of_another_job(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_a_remote_output_is_the_input_of_another_job(s3: Bucket, tmp_path: Path) -> None:
     first = run(job(tmp_path))
     second = job(tmp_path, str(tmp_path / "second"))
     second |= {"input": f"{OUT}/shard-*.parquet", "steps": []}
@@ -148,7 +148,7 @@ def test_a_remote_output_is_the_input_of_another_job(s3: Bucket, tmp_path: Path)
     assert len(set(ids)) == len(ids) == first.totals["written"]
 
 
-def test_readers_of_others_get_every_record_of_a_remote_output(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_readers_of_others_get_every_record_of_a_remote_output(s3: Bucket, tmp_path: Path) -> None:
     import datasets
     import pyarrow.dataset
     import s3fs
@@ -168,13 +168,13 @@ def test_readers_of_others_get_every_record_of_a_remote_output(s3: Bucket, tmp_p
     assert sorted(row["id"] for row in streamed) == expected
 
 
-def _written(s3: Bucket, tmp_path: Path, name: str) -> Path:  # noqa: F811
+def _written(s3: Bucket, tmp_path: Path, name: str) -> Path:
     path = tmp_path / name
     path.write_bytes(s3.objects(KEYS)[name])
     return path
 
 
-def test_an_output_of_ours_is_replaced_and_a_changed_job_leaves_no_strays(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_an_output_of_ours_is_replaced_and_a_changed_job_leaves_no_strays(s3: Bucket, tmp_path: Path) -> None:
     many = run(job(tmp_path))
     few = run(job(tmp_path, output={"shard": "50KB", "card": False}))
     assert len(many.shards) > len(few.shards)
@@ -184,7 +184,7 @@ def test_an_output_of_ours_is_replaced_and_a_changed_job_leaves_no_strays(s3: Bu
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "shard-00003.parquet", "README.md"])
-def test_files_of_others_are_refused_before_any_work(s3: Bucket, tmp_path: Path, name: str) -> None:  # noqa: F811
+def test_files_of_others_are_refused_before_any_work(s3: Bucket, tmp_path: Path, name: str) -> None:
     s3.put(KEYS + name, b"mine")
     with pytest.raises(JobRefused, match=f"{name} is in the way"):
         run(job(tmp_path))
@@ -192,14 +192,14 @@ def test_files_of_others_are_refused_before_any_work(s3: Bucket, tmp_path: Path,
     assert not list((tmp_path / "cache").rglob("sources.json"))
 
 
-def test_a_readme_of_others_stays_where_no_card_is_wanted(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_a_readme_of_others_stays_where_no_card_is_wanted(s3: Bucket, tmp_path: Path) -> None:
     s3.put(KEYS + "README.md", b"mine")
     run(job(tmp_path, output={"card": False}))
     run(job(tmp_path, output={"card": False, "shard": "9KB"}))
     assert s3.objects(KEYS)["README.md"] == b"mine"
 
 
-def test_a_quick_look_has_a_folder_of_its_own_in_the_store_too(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_a_quick_look_has_a_folder_of_its_own_in_the_store_too(s3: Bucket, tmp_path: Path) -> None:
     run(job(tmp_path))
     whole = s3.objects(KEYS)
     look = run(job(tmp_path), limit=10)
@@ -212,10 +212,8 @@ def test_a_quick_look_has_a_folder_of_its_own_in_the_store_too(s3: Bucket, tmp_p
 
 
 def test_what_a_run_reuses_lies_in_the_users_cache_one_folder_for_each_output(tmp_path: Path) -> None:
-    works = {
-        thresher.load(job(tmp_path, path)).run.work
-        for path in ("s3://a/b", "s3://a/b/", "s3://a/c", "gs://a/b")
-    }
+    urls = ("s3://a/b", "s3://a/b/", "s3://a/c", "s3://c/b")
+    works = {thresher.load(job(tmp_path, url)).run.work for url in urls}
     assert len(works) == 3
     assert {Path(work).parent for work in works} == {tmp_path / "cache" / "thresher" / "work"}
 
@@ -231,11 +229,9 @@ def start(job: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": ""})
 
 
-@pytest.mark.parametrize("ends_with", ["a signal", "a restart that changes the job"])
 def test_a_run_that_is_killed_while_it_uploads_sends_the_rest_when_it_is_resumed(
-    s3: Bucket,  # noqa: F811
+    s3: Bucket,
     tmp_path: Path,
-    ends_with: str,
 ) -> None:
     made = job(tmp_path)
     made["input"][0]["path"] = split_input(corpus.rows(120), tmp_path / "in", 3)
@@ -261,17 +257,13 @@ def test_a_run_that_is_killed_while_it_uploads_sends_the_rest_when_it_is_resumed
     assert "manifest.json" not in there
 
     s3.proxy.requests.clear()
-    if ends_with != "a signal":
-        made["output"]["shard"] = "20KB"
-        file.write_text(yaml.safe_dump(made))
     done = start(file)
     _, error = done.communicate(timeout=180)
     assert done.returncode == 0, error.decode()
     sent = {path.removeprefix(f"/data/{KEYS}") for path in s3.proxy.puts()}
-    if ends_with == "a signal":
-        assert not sent & (set(there) - {CLAIM})
-    made["output"]["path"] = str(tmp_path / "out")
-    run(made)
+    assert sent
+    assert not sent & (set(there) - {CLAIM})
+    thresher.run(thresher.load(file, [f"output.path={tmp_path / 'out'}"]))
     local, remote = files(tmp_path / "out"), s3.objects(KEYS)
     del local["job.yaml"], remote["job.yaml"]
     assert remote == local

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_server import Bucket, s3, s3_server  # noqa: F401 - fixtures
+from s3_server import Bucket
 from store_proxy import ANSWERED, CORRUPT, CUT_AFTER, CUT_BEFORE, REFUSE, Handler
 from thresher.pipeline import storage
 from thresher.pipeline.ingest import JobRefused
@@ -41,12 +41,12 @@ def upload(folder: Path, owner: str = "me") -> None:
     Upload(RemotePath(OUT), owner).run(folder, Silent())
 
 
-def test_the_store_holds_the_bytes_of_the_folder_and_nothing_else(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_the_store_holds_the_bytes_of_the_folder_and_nothing_else(s3: Bucket, tmp_path: Path) -> None:
     upload(output(tmp_path / "a", 5))
     assert s3.objects(KEYS) == content(tmp_path / "a")
 
 
-def test_the_manifest_is_the_last_file_of_the_output(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_the_manifest_is_the_last_file_of_the_output(s3: Bucket, tmp_path: Path) -> None:
     upload(output(tmp_path / "a", 5))
     puts = s3.proxy.puts()
     assert puts[0] == f"/data/deep/out/{CLAIM}"
@@ -54,7 +54,7 @@ def test_the_manifest_is_the_last_file_of_the_output(s3: Bucket, tmp_path: Path)
     assert len(puts) == 1 + len(content(tmp_path / "a"))
 
 
-def test_while_an_output_is_replaced_no_manifest_says_that_it_is_whole(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_while_an_output_is_replaced_no_manifest_says_that_it_is_whole(s3: Bucket, tmp_path: Path) -> None:
     upload(output(tmp_path / "a", 3))
     seen: list[bool] = []
 
@@ -71,7 +71,7 @@ def test_while_an_output_is_replaced_no_manifest_says_that_it_is_whole(s3: Bucke
     assert s3.objects(KEYS) == content(tmp_path / "b")
 
 
-def test_a_smaller_output_leaves_nothing_of_a_larger_one_behind(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_a_smaller_output_leaves_nothing_of_a_larger_one_behind(s3: Bucket, tmp_path: Path) -> None:
     keys = {"keys/dedup/scheme.json": b"{}", "keys/dedup/part-00000.parquet": b"keys"}
     upload(output(tmp_path / "a", 7, more=keys | {"ledger/part-00001.parquet": b"more"}))
     s3.put(KEYS + "notes.txt", b"mine")
@@ -80,7 +80,7 @@ def test_a_smaller_output_leaves_nothing_of_a_larger_one_behind(s3: Bucket, tmp_
 
 
 def test_strays_that_no_listing_shows_are_removed_all_the_same(
-    s3: Bucket,  # noqa: F811
+    s3: Bucket,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -90,7 +90,7 @@ def test_strays_that_no_listing_shows_are_removed_all_the_same(
     assert s3.objects(KEYS) == content(tmp_path / "b")
 
 
-def test_an_output_that_is_there_already_is_not_touched(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_an_output_that_is_there_already_is_not_touched(s3: Bucket, tmp_path: Path) -> None:
     upload(output(tmp_path / "a", 4))
     s3.proxy.requests.clear()
     upload(tmp_path / "a")
@@ -98,7 +98,7 @@ def test_an_output_that_is_there_already_is_not_touched(s3: Bucket, tmp_path: Pa
 
 
 @pytest.mark.parametrize("fault", [REFUSE, CUT_BEFORE, CUT_AFTER, CORRUPT])
-def test_what_fails_twice_is_sent_again_until_it_is_right(s3: Bucket, tmp_path: Path, fault: str) -> None:  # noqa: F811
+def test_what_fails_twice_is_sent_again_until_it_is_right(s3: Bucket, tmp_path: Path, fault: str) -> None:
     def fail(handler: Handler, number: int) -> str | None:
         corrupts_own = fault == CORRUPT and "shard" not in handler.path
         return fault if handler.command == "PUT" and number < 2 and not corrupts_own else None
@@ -110,7 +110,7 @@ def test_what_fails_twice_is_sent_again_until_it_is_right(s3: Bucket, tmp_path: 
     assert len(s3.proxy.puts(r"shard-00001")) >= 3 - (fault == CUT_AFTER)
 
 
-def test_reads_and_removals_that_fail_are_tried_again_too(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_reads_and_removals_that_fail_are_tried_again_too(s3: Bucket, tmp_path: Path) -> None:
     upload(output(tmp_path / "a", 5))
     s3.proxy.fault = lambda handler, number: REFUSE if number < 1 and handler.command != "PUT" else None
     upload(output(tmp_path / "b", 2))
@@ -119,7 +119,7 @@ def test_reads_and_removals_that_fail_are_tried_again_too(s3: Bucket, tmp_path: 
 
 
 def test_a_store_that_does_not_recover_is_named_and_the_rest_is_kept_for_the_next_run(
-    s3: Bucket,  # noqa: F811
+    s3: Bucket,
     tmp_path: Path,
 ) -> None:
     folder = output(tmp_path / "a", 6)
@@ -142,7 +142,27 @@ def test_a_store_that_does_not_recover_is_named_and_the_rest_is_kept_for_the_nex
     assert not sent & (there - {CLAIM, "manifest.json"})
 
 
-def test_a_missing_bucket_and_refused_access_are_told_at_once(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_what_was_cut_off_leaves_nothing_in_an_output_that_then_turns_out_smaller(
+    s3: Bucket,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not even where the listing shows nothing of it, and not what lay there before."""
+    monkeypatch.setattr(RemotePath, "names", lambda self: [])
+    upload(output(tmp_path / "before", 9))
+    s3.proxy.fault = lambda handler, _: (
+        REFUSE if handler.command == "PUT" and "00005" in handler.path else None
+    )
+    with pytest.raises(StorageError):
+        upload(output(tmp_path / "large", 6, salt=b"new"))
+    s3.proxy.fault = None
+    with pytest.raises(JobRefused, match="another run writes to this output"):
+        upload(output(tmp_path / "small", 2), owner="another")
+    upload(tmp_path / "small")
+    assert s3.objects(KEYS) == content(tmp_path / "small")
+
+
+def test_a_missing_bucket_and_refused_access_are_told_at_once(s3: Bucket, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such bucket"):
         Upload(RemotePath("s3://nobody/out"), "me").run(output(tmp_path / "a", 1), Silent())
 
@@ -161,7 +181,7 @@ def test_a_missing_bucket_and_refused_access_are_told_at_once(s3: Bucket, tmp_pa
     "name",
     ["manifest.json", "job.yaml", "ledger/part-00000.parquet", "shard-00000.jsonl.zst", "shard-00007.tar"],
 )
-def test_files_of_others_are_in_the_way_and_stay(s3: Bucket, tmp_path: Path, name: str) -> None:  # noqa: F811
+def test_files_of_others_are_in_the_way_and_stay(s3: Bucket, tmp_path: Path, name: str) -> None:
     s3.put(KEYS + name, b"mine")
     with pytest.raises(JobRefused, match=f"{name} is in the way"):
         Upload(RemotePath(OUT), "me").check()
@@ -172,7 +192,7 @@ def test_files_of_others_are_in_the_way_and_stay(s3: Bucket, tmp_path: Path, nam
 
 @pytest.mark.parametrize("name", ["shard-00000.parquet", "report.md"])
 def test_files_of_others_that_no_listing_shows_are_found_by_name(
-    s3: Bucket,  # noqa: F811
+    s3: Bucket,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
@@ -182,14 +202,14 @@ def test_files_of_others_that_no_listing_shows_are_found_by_name(
         Upload(RemotePath(OUT), "me").check()
 
 
-def test_two_runs_do_not_write_to_one_output_at_a_time(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_two_runs_do_not_write_to_one_output_at_a_time(s3: Bucket, tmp_path: Path) -> None:
     s3.put(KEYS + CLAIM, b'{"run": "another", "files": []}')
     with pytest.raises(JobRefused, match="another run writes to this output, or was cut off"):
         upload(output(tmp_path / "a", 2))
     assert set(s3.objects(KEYS)) == {CLAIM}
 
 
-def test_of_two_runs_that_come_at_once_only_one_gets_the_output(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_of_two_runs_that_come_at_once_only_one_gets_the_output(s3: Bucket, tmp_path: Path) -> None:
     """The other one writes its claim after we have looked for one."""
 
     def steal(handler: Handler, number: int) -> str | None:
@@ -205,7 +225,7 @@ def test_of_two_runs_that_come_at_once_only_one_gets_the_output(s3: Bucket, tmp_
 
 
 def test_an_object_of_many_parts_is_known_again(
-    s3: Bucket,  # noqa: F811
+    s3: Bucket,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -225,7 +245,7 @@ def test_an_object_of_many_parts_is_known_again(
 
 
 def test_an_object_whose_tag_is_no_digest_of_it_is_read_back(
-    s3: Bucket,  # noqa: F811
+    s3: Bucket,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -241,7 +261,7 @@ def test_an_object_whose_tag_is_no_digest_of_it_is_read_back(
     assert not target.holds(source)
 
 
-def test_names_outside_an_output_in_a_foreign_manifest_are_not_removed(s3: Bucket, tmp_path: Path) -> None:  # noqa: F811
+def test_names_outside_an_output_in_a_foreign_manifest_are_not_removed(s3: Bucket, tmp_path: Path) -> None:
     s3.put(KEYS + "notes.txt", b"mine")
     s3.put(
         KEYS + "manifest.json", b'{"shards": [{"path": "notes.txt"}], "files": ["../../other", "notes.txt"]}'
