@@ -127,7 +127,7 @@ def run(
     finally:
         if isinstance(watcher, Bars):
             watcher.close()
-    manifest = read_manifest(Path(result.output))
+    manifest = read_manifest(result.output)
     if isinstance(watcher, JsonLines):
         watcher.write("finished", output=result.output, seconds=round(result.seconds, 3), **manifest)
     elif not quiet:
@@ -206,11 +206,11 @@ def status(place: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("file", metavar="PART|SHARD", type=click.Path(path_type=Path))
+@click.argument("file", metavar="PART|SHARD")
 @click.option("--rows", type=click.IntRange(min=0), default=3, show_default=True, help="Records to show.")
 @click.option("--columns", is_flag=True, help="Show the columns only.")
 @_json
-def inspect(file: Path, rows: int, columns: bool, as_json: bool) -> None:
+def inspect(file: str, rows: int, columns: bool, as_json: bool) -> None:
     """Show columns and first records of a shard or a part.
 
     \b

@@ -152,6 +152,7 @@ def _resolve_paths(value: dict[str, Any], base: str, overridden: Mapping[told.Pa
         for index, item in enumerate(inputs):
             resolve(item, "path", ("input", index, "path"))
     resolve(value.get("output"), "path", ("output", "path"))
+    resolve(value.get("output"), "tokenizer", ("output", "tokenizer"), only_existing=True)
     resolve(run, "work", ("run", "work"))
     for place, step in _steps(value):
         if not isinstance(step, dict):
