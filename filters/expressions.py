@@ -148,7 +148,7 @@ def _evaluate(tree: ast.expr, columns: Columns) -> pa.BooleanArray:
     try:
         value = op.as_condition(_value(tree, columns))
     except (TypeError, pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        types = ", ".join(f"{name}: {columns[name].type}" for name in sorted(_names(tree)))
+        types = ", ".join(f"{name}: {columns[name].type}" for name in sorted(_names(tree) & columns.keys()))
         raise ExpressionError(f"`{ast.unparse(tree)}` does not fit the columns ({types}): {error}") from None
     if isinstance(value, pa.Scalar):
         return pa.array([value.as_py()] * _rows(columns), pa.bool_())

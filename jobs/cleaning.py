@@ -12,8 +12,8 @@ from typing import Final, Literal
 
 from . import work
 
-# What stays, from most to least. `parts`: everything that some run could read again. `last`: what the job's
-# last run reads and, where that did not finish, its last finished one. `signals`: what `thresher why` tells of
+# What stays, from most to least. `parts`: everything that some run could read again. `last`: what the last
+# run reads and, where that did not finish, the last finished one. `signals`: what `thresher why` tells of
 # records that were dropped.
 Keep = Literal["parts", "last", "signals", "nothing"]
 

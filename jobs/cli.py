@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 try:
     import click
@@ -281,24 +281,34 @@ def schema() -> None:
 @cli.command()
 @click.argument("place", metavar="JOB|OUTPUT")
 @_overrides
+@click.option(
+    "--keep",
+    type=click.Choice(["parts", "last", "signals", "nothing"]),
+    default="nothing",
+    show_default=True,
+    help="parts: what some run could read again; last: what the last run read; signals: what `why` tells.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def clean(place: str, overrides: tuple[str, ...], yes: bool) -> None:
-    """Remove a run's work directory; the output stays. The next run starts anew.
+def clean(place: str, overrides: tuple[str, ...], keep: str, yes: bool) -> None:
+    """Remove a run's work directory, or what of it is of no more use; the output stays.
 
     \b
-    Example:
+    Examples:
       thresher clean job.yaml --yes
+      thresher clean job.yaml --keep last
     """
     from . import cleaning
     from .places import find
     from .progress import size
 
-    directory = find(place, overrides).work
-    bytes_ = cleaning.check_cleanable(directory)
-    if not yes and not click.confirm(f"Remove {directory} ({size(bytes_)})?"):
+    run, kept = find(place, overrides), cast(cleaning.Keep, keep)
+    output = run.output if isinstance(run.output, Path) else None
+    bytes_ = cleaning.check_cleanable(run.work, kept, output)
+    if not yes and not click.confirm(f"Free {size(bytes_)} of {run.work}?"):
         click.echo("nothing was removed")
         return
-    click.echo(f"removed {directory}: {size(cleaning.clean(directory))} freed")
+    freed = size(cleaning.clean(run.work, kept, output))
+    click.echo(f"removed {run.work}: {freed} freed" if keep == "nothing" else f"{run.work}: {freed} freed")
 
 
 @cli.command()
@@ -330,51 +340,6 @@ def train() -> None:
 
 
 register(train)
-
-
-@train.command("fasttext")
-@click.option("--positive", "positives", multiple=True, required=True, metavar="PATH", help="Good documents.")
-@click.option("--negative", "negatives", multiple=True, required=True, metavar="PATH", help="All others.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The model file to write.")
-@click.option("--label", default="hq", show_default=True, help="What good documents are called.")
-@click.option("--text", metavar="COLUMN", help="The input's text column; text where left out.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--epoch", type=int, help="Passes over the data; 5 where left out, as fastText's.")
-@click.option("--lr", type=float, help="Learning rate; 0.1 where left out, as fastText's.")
-@click.option("--dim", type=int, help="Size of the word vectors; 100 where left out, as fastText's.")
-@click.option(
-    "--word-ngrams", type=int, help="Longest word n-gram that is a feature; 2 where left out, as DCLM's."
-)
-@click.option(
-    "--bucket",
-    type=int,
-    help="Hash buckets of n-grams: fewer make a smaller model; 2000000 where left out, as fastText's.",
-)
-@click.option("--licence", help="Licence of the model, for its card; unknown where left out.")
-@_json
-def train_fasttext(
-    positives: tuple[str, ...],
-    negatives: tuple[str, ...],
-    out: Path,
-    label: str,
-    text: str | None,
-    seed: int,
-    as_json: bool,
-    **parameters: Any,
-) -> None:
-    """Train a fastText classifier that tells good documents from others.
-
-    \b
-    Example:
-      thresher train fasttext --positive good.jsonl --negative 'crawl/*.jsonl.gz' --out hq.bin
-    """
-    from . import training
-
-    given = {name: value for name, value in parameters.items() if value is not None}
-    answer = training.train_fasttext(
-        positives, negatives, out, label=label, seed=seed, text=text, parameters=given
-    )
-    _answer(answer, training.told, as_json)
 
 
 def _read(name: str) -> bytes:

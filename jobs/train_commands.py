@@ -1,4 +1,4 @@
-"""The commands `thresher train sentencepiece` and `thresher train kenlm`."""
+"""The commands of `thresher train`: fasttext, sentencepiece, kenlm."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ _LAST: Final = (
 
 def register(train: click.Group) -> None:
     """Adds the commands to `thresher train`."""
+    train.add_command(train_fasttext)
     train.add_command(train_sentencepiece)
     train.add_command(train_kenlm)
 
@@ -53,6 +54,50 @@ def _options(*own: Callable[[Any], Any]) -> Callable[[Command], Command]:
         return command
 
     return add
+
+
+@click.command("fasttext")
+@click.option("--positive", "positives", multiple=True, required=True, metavar="PATH", help="Good documents.")
+@click.option("--negative", "negatives", multiple=True, required=True, metavar="PATH", help="All others.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The model file to write.")
+@click.option("--label", default="hq", show_default=True, help="What good documents are called.")
+@click.option("--text", metavar="COLUMN", help="The input's text column; text where left out.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--epoch", type=int, help="Passes over the data; 5 where left out, as fastText's.")
+@click.option("--lr", type=float, help="Learning rate; 0.1 where left out, as fastText's.")
+@click.option("--dim", type=int, help="Size of the word vectors; 100 where left out, as fastText's.")
+@click.option(
+    "--word-ngrams", type=int, help="Longest word n-gram that is a feature; 2 where left out, as DCLM's."
+)
+@click.option(
+    "--bucket",
+    type=int,
+    help="Hash buckets of n-grams: fewer make a smaller model; 2000000 where left out, as fastText's.",
+)
+@click.option("--licence", help="Licence of the model, for its card; unknown where left out.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def train_fasttext(
+    positives: tuple[str, ...],
+    negatives: tuple[str, ...],
+    out: Path,
+    label: str,
+    text: str | None,
+    seed: int,
+    as_json: bool,
+    **parameters: Any,
+) -> None:
+    """Train a fastText classifier that tells good documents from others.
+
+    \b
+    Example:
+      thresher train fasttext --positive good.jsonl --negative 'crawl/*.jsonl.gz' --out hq.bin
+    """
+    from . import training
+
+    answer = training.train_fasttext(
+        positives, negatives, out, label=label, seed=seed, text=text, parameters=_given(parameters)
+    )
+    _print(answer, training.told, as_json)
 
 
 @click.command("sentencepiece")
@@ -95,6 +140,7 @@ def train_sentencepiece(
 
     _print(
         training_kenlm.train_sentencepiece(inputs, out, seed=seed, text=text, parameters=_given(parameters)),
+        training_kenlm.told,
         as_json,
     )
 
@@ -149,6 +195,7 @@ def train_kenlm(
             ) from None
     _print(
         training_kenlm.train_kenlm(inputs, out, tokenizer=tokenizer, seed=seed, text=text, parameters=given),
+        training_kenlm.told,
         as_json,
     )
 
@@ -157,7 +204,5 @@ def _given(parameters: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _print(answer: dict[str, Any], as_json: bool) -> None:
-    from .training_kenlm import told
-
+def _print(answer: dict[str, Any], told: Callable[[Any], str], as_json: bool) -> None:
     click.echo(json.dumps(answer, indent=1, ensure_ascii=False) if as_json else told(answer))

@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from ..schemas.job import Input, Job, Output, Run
+from ..schemas.job import NO_NULL, Input, Job, Output, Run
 from ..schemas.quantities import shown
 from ..schemas.steps import NAME_PATTERN, RESERVED, STEPS, AnyStep, Step
 from ..schemas.verbs import COLUMN_PATTERN, LANGUAGE_PATTERN
@@ -19,6 +19,7 @@ from .problems import Path, Problem, nearest, unknown
 _PATTERNS: Final = {
     NAME_PATTERN: "is not a name: letters, digits and . _ : - only, at most 80",
     COLUMN_PATTERN: "is not a column name: letters, digits and _ only, at most 80",
+    NO_NULL: "holds a null character, which no path does",
     LANGUAGE_PATTERN: "is not a language code; write en for lid.176 or eng_Latn for GlotLID",
 }
 # Error types of pydantic (docs.pydantic.dev, "Validation errors"); {value}: as written, {ctx}: the bound.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +18,11 @@ CHUNK_ROWS = 65_536
 CHUNK_BYTES = 16 << 20
 BUFFER_BYTES = 32 << 20  # rows a map task gathers before it sorts and cuts them
 SORT_BYTES = 256 << 20  # rows a reduce task sorts at a time
+
+# A spool file is chunks, their schema, an index with a row for each chunk, and this trailer. A reduce task
+# looks into the file of every map task, so a look has to cost the same however many partitions there are.
+_TRAILER = np.dtype([("schema", "<i8"), ("index", "<i8")])  # where each begins
+_ENTRY = np.dtype([("partition", "<i8"), ("offset", "<i8"), ("length", "<i8")])
 
 
 def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
@@ -43,7 +46,7 @@ class Spool:
         self._schema: pa.Schema | None = None
         self._temporary = unfinished(path.parent, run, path.name)
         self._file = self._temporary.open("xb")
-        self._index: list[tuple[int, int, int, int]] = []  # partition, offset, length, rows
+        self._index: list[tuple[int, int, int]] = []  # partition, offset, length
 
     def add(self, batch: pa.RecordBatch) -> None:
         if self._schema is None:
@@ -66,7 +69,7 @@ class Spool:
         for partition in range(self._partitions):
             for chunk in _chunks(held.slice(edges[partition], edges[partition + 1] - edges[partition])):
                 data = chunk.serialize()
-                self._index.append((partition, self._file.tell(), data.size, len(chunk)))
+                self._index.append((partition, self._file.tell(), data.size))
                 self._file.write(data)
         self._held, self._bytes = [], 0
 
@@ -77,8 +80,8 @@ class Spool:
         schema = self._schema.serialize()
         start = self._file.tell()
         self._file.write(schema)
-        footer = json.dumps({"schema": [start, schema.size], "chunks": self._index}).encode()
-        self._file.write(footer + len(footer).to_bytes(8, "little"))
+        trailer = np.array((start, self._file.tell()), _TRAILER)
+        self._file.write(np.array(self._index, _ENTRY).tobytes() + trailer.tobytes())
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -113,21 +116,18 @@ class SpoolReader:
     """The chunks of a spool file, mapped into memory: only what is looked at is read."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        size = len(self._map)
-        length = int.from_bytes(self._map[size - 8 :], "little")
-        footer = json.loads(self._map[size - 8 - length : size - 8])
-        self._buffer = pa.py_buffer(self._map)
-        start, stop = footer["schema"]
-        self.schema: pa.Schema = pa.ipc.read_schema(self._buffer.slice(start, stop))
-        self._chunks: list[tuple[int, int, int, int]] = footer["chunks"]
+        # The mapping outlives the open file: there may be more map tasks than a process may have files open.
+        with pa.memory_map(str(path)) as file:
+            self._buffer = file.read_buffer()
+        end = self._buffer.size - _TRAILER.itemsize
+        schema, index = np.frombuffer(self._buffer, _TRAILER, offset=end)[0].tolist()
+        self.schema: pa.Schema = pa.ipc.read_schema(self._buffer.slice(schema, index - schema))
+        self._chunks = np.frombuffer(self._buffer, _ENTRY, (end - index) // _ENTRY.itemsize, index)
 
     def partition(self, number: int) -> Iterator[pa.RecordBatch]:
         """The chunks of one partition, in the order in which they were written, each sorted by key."""
-        for partition, offset, length, rows in self._chunks:
-            if partition == number and rows:
-                yield pa.ipc.read_record_batch(self._buffer.slice(offset, length), self.schema)
+        for _, offset, length in self._chunks[self._chunks["partition"] == number].tolist():
+            yield pa.ipc.read_record_batch(self._buffer.slice(offset, length), self.schema)
 
 
 def sorted_partition(

@@ -112,7 +112,8 @@ class OutputDirectory:
     def write_job(self, job: Job) -> None:
         """Writes the resolved job without what only says where and how wide it ran."""
         resolved = job.resolved()
-        kept = {key: value for key, value in resolved["run"].items() if key not in ("workers", "directory")}
+        here = ("workers", "directory", "min_free")
+        kept = {key: value for key, value in resolved["run"].items() if key not in here}
         self.write(RESOLVED, write_yaml({**resolved, "run": kept}).encode())
 
     def check(self) -> None:

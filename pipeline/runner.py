@@ -12,6 +12,7 @@ from ..schemas.job import Job
 from ..schemas.progress import Listener, Silent
 from .accounts import Order, balance, totals
 from .compiled import add_layer
+from .disk import FreeSpace
 from .driver import Driver, layer_of, partitions_for
 from .engines.local import LocalEngine
 from .export import OutputDirectory, Shard, export, write_ledger
@@ -56,7 +57,10 @@ def run_job(
         output, work = output / f"limit-{limit}", work / f"limit-{limit}"
     work.mkdir(parents=True, exist_ok=True)
     output.mkdir(parents=True, exist_ok=True)
-    if not (work / "sources.json").exists():
+    disk = FreeSpace((work, output), job.run.min_free)
+    disk.check()
+    first = not (work / "sources.json").exists()
+    if first:
         # A job that has started before may have been killed while it published: what is there is its own.
         OutputDirectory(output, "").check()
     planned = plan(job, allow_code)
@@ -70,13 +74,22 @@ def run_job(
         lock.sweep(work)
         lock.sweep(output)
         parts = ingest(job, planned.branches, work, limit, listener, lock.run)
-        driver = Driver(work, engine, lock, listener, job.run.max_failed_parts)
+        if first:
+            _warn_of_space(disk, parts, job, listener)
+        driver = Driver(work, engine, lock, listener, job.run.max_failed_parts, disk)
         result = _Run(job, planned, driver).run(parts)
         shards = OutputDirectory(output, lock.run).publish(job, *result, driver.published)
         return RunResult(result[-1], shards, str(output), time.monotonic() - began, driver.failed)
     finally:
         engine.close()
         lock.close()
+
+
+def _warn_of_space(disk: FreeSpace, sources: Sequence[Parts], job: Job, listener: Listener) -> None:
+    everything = [part for parts in sources for part in parts]
+    doubt = disk.doubt(everything, job.output.shuffle == "global")
+    if doubt is not None:
+        listener.note(doubt)
 
 
 class _Run:

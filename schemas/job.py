@@ -15,6 +15,7 @@ from .verbs import Model
 
 Format = Literal["warc", "wet", "arc", "jsonl", "parquet", "csv", "tsv", "html", "text", "paths"]
 OutputFormat = Literal["parquet", "jsonl", "webdataset"]
+NO_NULL: Final = r"^[^\x00]*$"
 Compression = Literal["none", "gzip", "zstd", "snappy"]
 
 # The first of each is the default.
@@ -31,7 +32,7 @@ def available_cpus() -> int:
 
 
 class Limits(Model):
-    """Bounds of what one record, line or compressed file may cost; what breaks one is an error, with a reason.
+    """Bounds of what one record, line or compressed file may cost; what breaks one is an error.
 
     The defaults are choices of ours.
     """
@@ -107,6 +108,7 @@ class Output(Model):
 
     path: Annotated[str, AfterValidator(_local_of)] = Field(
         min_length=1,
+        pattern=NO_NULL,
         description="Folder of the shards, the manifest and the ledger, or its URL in a store (s3, gs).",
     )
     format: OutputFormat = Field(default="parquet", description="Format of the shards.")
@@ -151,6 +153,7 @@ class Run(Model):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="Of every random choice.")
     work: str = Field(
         default="",
+        pattern=NO_NULL,
         description="Local folder for what a resumed run reuses. Where left out, OUTPUT/.work; for an output "
         "in a store, a folder of its own in $XDG_CACHE_HOME/thresher/work, as ~/.cache/thresher/work.",
     )
@@ -168,7 +171,8 @@ class Run(Model):
     )
     min_free: Size = Field(
         default=1_000_000_000,
-        description="With less free on a disk that it writes to, a run does not start, or stops to go on later.",
+        description="With less free on a disk that it writes to, a run does not start, "
+        "or stops to go on later.",
     )
     max_failed_parts: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Parts that may fail before a step over the whole corpus refuses to start."
