@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...schemas.records import RAW_TEXT
 from .files import is_remote, open_file
@@ -215,12 +216,14 @@ def _take_strings(columns: dict[str, pa.Array], name: str, rows: int) -> pa.Arra
     if column is None or not (_is_stringlike(column.type) or pa.types.is_temporal(column.type)):
         return pa.nulls(rows, pa.string())
     del columns[name]
+    is_timestamp = pa.types.is_timestamp(column.type)
     try:
         text = column.cast(pa.string())
         text.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return pa.array([_text(_value(scalar)) for scalar in column], pa.string())
-    return text
+    # Arrow writes "2024-01-02 03:04:05"; ISO 8601 puts a T between date and time.
+    return pc.replace_substring(text, " ", "T", max_replacements=1) if is_timestamp else text
 
 
 def _text(value: Any) -> str | None:

@@ -35,7 +35,9 @@ def job_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("after", [12, 30, 55])
+@pytest.mark.parametrize(
+    "after", [pytest.param(12, marks=pytest.mark.slow), 30, pytest.param(55, marks=pytest.mark.slow)]
+)
 def test_a_killed_run_goes_on_in_the_middle_of_any_dedup(job_file: Path, tmp_path: Path, after: int) -> None:
     expected = reference(job_file, tmp_path)
     assert any(name.startswith("keys/dedup-exact/") for name in expected)

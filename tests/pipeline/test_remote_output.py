@@ -229,6 +229,7 @@ def start(job: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": ""})
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_uploads_sends_the_rest_when_it_is_resumed(
     s3: Bucket,
     tmp_path: Path,

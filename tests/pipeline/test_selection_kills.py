@@ -11,6 +11,7 @@ from test_kills import commits, reference, start, undisturbed, wait_for
 from test_selection import STEPS, mixed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [15, 35])
 def test_a_driver_killed_while_it_selects_leaves_a_run_that_goes_on(tmp_path: Path, after: int) -> None:
     job = {

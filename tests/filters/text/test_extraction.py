@@ -14,7 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from thresher.filters.text.extraction import EXTRACTED, LIBRARIES, Method, extract
 
-METHODS: list[Method] = ["resiliparse", "resiliparse_plain", "trafilatura", "hybrid"]
+METHODS: list[Method] = [
+    "resiliparse",
+    "resiliparse_plain",
+    "trafilatura",
+    "trafilatura_precise",
+    "hybrid",
+]
 ARTICLE = " ".join(f"This is sentence number {number} of the article." for number in range(30))
 PAGE = f"""<!doctype html><html><head><title> A
  title </title></head><body><nav><ul><li><a href="/">Home</a></li><li><a href="/x">Contact us</a></li></ul>
@@ -180,7 +186,7 @@ def test_slices_and_large_arrays_keep_their_rows(kind: pa.DataType) -> None:
 
 
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="there are resiliparse, resiliparse_plain, trafilatura, hybrid"):
+    with pytest.raises(ValueError, match="there are resiliparse, resiliparse_plain, trafilatura, trafilatura_precise, hybrid"):
         one(PAGE, method="readability")
 
 
