@@ -23,13 +23,13 @@ from figures import Figure, add_option, save
 LIMIT = 1.2
 
 
-def write_warc(pages: Iterable[Path], out: Path) -> int:
-    """Wraps each file as a request and a response, one gzip member a record. Returns the pages."""
-    count = 0
+def write_warc(pages: Iterable[tuple[str, bytes]], out: Path, first: int = 1) -> None:
+    """Wraps each page, its address and its HTML, as a request and a response, one gzip member a record.
+
+    `first` numbers the records, whose ids should differ between files.
+    """
     with out.open("wb") as file:
-        for count, page in enumerate(pages, 1):
-            url = f"https://example.org/{page.name}?page={count}"
-            body = gzip.decompress(page.read_bytes()) if page.suffix == ".gz" else page.read_bytes()
+        for count, (url, body) in enumerate(pages, first):
             request = b"GET / HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n\r\n"
             response = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n" + body
             for kind, block in (("request", request), ("response", response)):
@@ -39,7 +39,11 @@ def write_warc(pages: Iterable[Path], out: Path) -> int:
                     f"Content-Type: application/http; msgtype={kind}\r\nContent-Length: {len(block)}\r\n\r\n"
                 )
                 file.write(gzip.compress(head.encode() + block + b"\r\n\r\n", 6))
-    return count
+
+
+def content(page: Path) -> bytes:
+    """The bytes of a file, unpacked where its name says gzip."""
+    return gzip.decompress(page.read_bytes()) if page.suffix == ".gz" else page.read_bytes()
 
 
 def bare(path: Path) -> tuple[int, int]:
@@ -98,7 +102,14 @@ def main() -> None:
         path = arguments.warc
         if path is None:
             path = Path(folder) / "pages.warc.gz"
-            write_warc(_pages(arguments.pages)[: arguments.limit], path)
+            pages = _pages(arguments.pages)[: arguments.limit]
+            write_warc(
+                (
+                    (f"https://example.org/{page.name}?page={n}", content(page))
+                    for n, page in enumerate(pages)
+                ),
+                path,
+            )
         save(compare(path, arguments.rounds), arguments.figures)
 
 

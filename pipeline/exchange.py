@@ -121,7 +121,9 @@ class SpoolReader:
             self._buffer = file.read_buffer()
         end = self._buffer.size - _TRAILER.itemsize
         schema, index = np.frombuffer(self._buffer, _TRAILER, offset=end)[0].tolist()
-        self.schema: pa.Schema = pa.ipc.read_schema(self._buffer.slice(schema, index - schema))
+        written = pa.ipc.read_schema(self._buffer.slice(schema, index - schema))
+        # Inputs that pass different steps differ in what they say can be null; their rows meet here.
+        self.schema = pa.schema([field.with_nullable(True) for field in written])
         self._chunks = np.frombuffer(self._buffer, _ENTRY, (end - index) // _ENTRY.itemsize, index)
 
     def partition(self, number: int) -> Iterator[pa.RecordBatch]:

@@ -102,15 +102,16 @@ def versions_of(names: Iterable[str]) -> dict[str, Any]:
 
     Raises AssetError where a package that segments words is missing.
     """
-    from .segmentation import require_segmenters, segmentation_version
-    from .stop_words import STOP_WORDS_VERSION
-
     chosen = [parse_variant(name)[1] for name in names if "@" in name]
     made: dict[str, Any] = {}
     if any(options.words == "segmented" for options in chosen):
+        from .segmentation import require_segmenters, segmentation_version
+
         require_segmenters()
         made["segmentation"] = segmentation_version()
     if any(options.stop_words == BY_LANGUAGE for options in chosen):
+        from .stop_words import STOP_WORDS_VERSION
+
         made["stop_words"] = STOP_WORDS_VERSION
     return made
 

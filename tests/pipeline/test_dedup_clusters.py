@@ -286,7 +286,7 @@ else:
     ChooseSurvivors("longest", None, "length", "hash", False).reduce({"members": batches()}, out)
     rows_out = out.commit(0, 0).streams["duplicates"].rows
 # What getrusage tells survives fork and exec, so it may be the parent's.
-print(rows_out, re.search(r"VmHWM:\\s+(\d+)", open("/proc/self/status").read())[1])
+print(rows_out, re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
 
 
@@ -324,7 +324,7 @@ def batches():
 
 out = PartOutput(folder, 0, "run")
 FindClusters().reduce({"edges": batches()}, out)
-peak = re.search(r"VmHWM:\\s+(\d+)", open("/proc/self/status").read())[1]
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
 print(out.commit(0, 0).streams["members"].rows, peak)
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,18 @@ def test_a_key_that_holds_more_than_memory_allows_is_streamed_in_order(tmp_path:
     parts = [[5] * 5000, [3, 5, 9] * 1000]
     rows = exchanged(tmp_path, parts, 1, limit=1000)
     assert [row for key, row in rows if key == 5] == [*range(5000), *range(1001, 4000, 3)]
+
+
+def test_more_parts_than_a_process_may_have_files_open_are_exchanged(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    open_now = len(list(Path("/proc/self/fd").iterdir()))
+    parts = [[number, 2**64 - 1 - number] for number in range(100)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 50, hard))
+    try:
+        rows = exchanged(tmp_path, parts, 4, limit=1 << 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [key for key, _ in rows] == sorted(key for keys in parts for key in keys)
 
 
 def test_a_partition_is_the_top_bits_of_the_key() -> None:
