@@ -59,9 +59,7 @@ class Driver:
         self.accounts = Accounts()
         self.ledgers: dict[TaskId, list[str]] = {}  # ingest part -> ledger streams, in the order of steps
         self.ledger_rows = 0
-        self.published: dict[
-            str, Path | bytes
-        ] = {}  # beside the shards, by name in the output
+        self.published: dict[str, Path | bytes] = {}  # beside the shards, by name in the output
 
     def run(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -59,7 +60,9 @@ def reference(job: Path, tmp_path: Path) -> dict[str, str]:
     return digest
 
 
-@pytest.mark.parametrize("after", [3, 20, 40])
+@pytest.mark.parametrize(
+    "after", [pytest.param(3, marks=pytest.mark.slow), 20, pytest.param(40, marks=pytest.mark.slow)]
+)
 def test_a_killed_driver_leaves_a_run_that_goes_on(job_file: Path, tmp_path: Path, after: int) -> None:
     expected = reference(job_file, tmp_path)
     process = start(job_file)
@@ -111,3 +114,36 @@ def test_the_totals_of_a_resumed_run_are_those_of_an_undisturbed_one(job_file: P
     process.wait()
     undisturbed(job_file, tmp_path)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["totals"] == totals
+
+
+def test_a_job_of_every_kind_of_step_survives_kills_at_any_time(tmp_path: Path) -> None:
+    kill_at_random(tmp_path, 0, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_job_of_every_kind_of_step_survives_more_kills(tmp_path: Path, seed: int) -> None:
+    kill_at_random(tmp_path, seed, 6)
+
+
+def kill_at_random(tmp_path: Path, seed: int, kills: int) -> None:
+    """Kills a run again and again, its driver and at times a worker first; the last one is left alone."""
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(corpus.full_job(tmp_path)))
+    expected = reference(path, tmp_path)
+    whole = len([p for p in (tmp_path / "work-before").glob("stages/*/*.json") if p.stem.isdigit()])
+    assert whole > 100
+    random_ = random.Random(seed)
+    for after in sorted(random_.sample(range(1, whole - 5), kills)):
+        process = start(path)
+        wait_for(lambda after=after: commits(tmp_path) >= after, process)  # type: ignore[misc]
+        time.sleep(random_.random() / 20)
+        workers = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        some = [worker for worker in workers if not worker.children()]
+        if some and random_.random() < 0.5:
+            random_.choice(some).kill()
+        process.kill()
+        process.wait()
+        psutil.wait_procs(workers, timeout=10)
+    assert undisturbed(path, tmp_path) == expected
+    assert not list((tmp_path / "work").rglob(".unfinished-*"))

@@ -186,7 +186,7 @@ def test_slices_and_large_arrays_keep_their_rows(kind: pa.DataType) -> None:
 
 
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="there are resiliparse, resiliparse_plain, trafilatura, trafilatura_precise, hybrid"):
+    with pytest.raises(ValueError, match=f"there are {', '.join(METHODS)}"):
         one(PAGE, method="readability")
 
 
