@@ -91,10 +91,11 @@ def plan_shards(sizes: Sequence[int], shard: int) -> list[list[tuple[int, int, i
     shards = []
     for low in range(0, max(1, int(ends[-1])), shard):
         high = low + shard
+        first, behind = np.searchsorted(ends, low, "right") - 1, np.searchsorted(ends, high, "left")
         pieces = [
             (part, max(low - int(ends[part]), 0), min(high, int(ends[part + 1])) - int(ends[part]))
-            for part, size in enumerate(sizes)
-            if size and ends[part] < high and ends[part + 1] > low
+            for part in range(max(int(first), 0), min(int(behind), len(sizes)))
+            if sizes[part]
         ]
         shards.append(pieces or [(0, 0, 0)])
     return shards
