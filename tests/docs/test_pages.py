@@ -43,11 +43,20 @@ page = _load("documentation_page", Path(__file__).with_name("page.py"))
 crawl = _load("documentation_crawl", Path(__file__).parents[1] / "recipes" / "conftest.py")
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+# Pages with many runs of whole jobs.
+LONG = ("dedup", "select")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow) if path.stem in LONG else path for path in PAGES],
+    ids=lambda path: path.stem,
+)
 def test_what_a_page_tells_its_reader_to_do_works_as_it_shows(path: Path, tmp_path: Path) -> None:
     page.follow(path.read_text(encoding="utf-8"), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipes_page_works_beside_a_crawl(path: Path, tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")

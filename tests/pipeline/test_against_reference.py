@@ -178,6 +178,7 @@ def test_any_job_does_what_its_steps_say_one_after_the_other(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("_inline")
 @generated(1500)
 @given(jobs())
