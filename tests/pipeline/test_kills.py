@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import corpus
@@ -138,10 +139,12 @@ def kill_at_random(tmp_path: Path, seed: int, kills: int) -> None:
         process = start(path)
         wait_for(lambda after=after: commits(tmp_path) >= after, process)  # type: ignore[misc]
         time.sleep(random_.random() / 20)
-        workers = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        some = [worker for worker in workers if not worker.children()]
-        if some and random_.random() < 0.5:
-            random_.choice(some).kill()
+        workers: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):  # what is to be killed may be through
+            workers = psutil.Process(process.pid).children(recursive=True)
+            if random_.random() < 0.5:
+                some = [worker for worker in workers if not worker.children()]
+                random_.choice(some or workers).kill()
         process.kill()
         process.wait()
         psutil.wait_procs(workers, timeout=10)
