@@ -13,21 +13,18 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..schemas import dedup as schema
 from ..schemas.contracts import AssetError
+from .dedup_plan import DedupPlan, SavedKeys
 from .driver import Driver, partitions_for
 from .part_order import in_part_order
 from .stage import Input, Layer, OperatorRef, PartRef, Parts
 from .steps.against import ByOld, MatchOlder, NameOlder, ReadIds, ReadKeys, SaveKeys
 from .steps.dedup import Explode
 from .steps.reading import stream_part
-
-if TYPE_CHECKING:
-    from .dedup import DedupPlan
 
 KEYS: Final = "keys"  # the folder in an output
 DESCRIPTION: Final = "scheme.json"
@@ -37,16 +34,6 @@ NAMED_ROW_BYTES: Final = 64  # position, number of the old record, its id
 
 class AgainstError(AssetError):
     """The keys of an earlier run are missing, damaged, or of another scheme; the message says which."""
-
-
-@dataclass(frozen=True)
-class SavedKeys:
-    """One file of keys that an earlier run has left."""
-
-    path: str
-    records: int
-    bytes: int
-    checksum: str
 
 
 def scheme_of(options: schema.Exact | schema.MinHash) -> tuple[dict[str, Any], int]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from ..schemas import dedup as schema
-from .against import SavedKeys, describe, find_older, open_against, save_keys, scheme_of
+from .against import describe, find_older, open_against, save_keys, scheme_of
 from .compiled import CorpusStep, MapStep, add_layer
 from .components import find_clusters
+from .dedup_plan import DedupPlan
 from .driver import Driver, layer_of, partitions_for
 from .line_dedup import LineDedupStep, compile_line_dedup
 from .part_order import in_part_order
@@ -20,30 +20,6 @@ from .verify import verify_clusters
 
 KEY_ROW_BYTES = 24  # key, position, link
 SURVIVOR_ROW_BYTES = 96  # key, position, length, hash, an id of some 40 bytes
-
-
-@dataclass(frozen=True)
-class DedupPlan:
-    """Names of the columns and choices of one dedup step."""
-
-    keys: str
-    low: str | None
-    length: str
-    hash: str
-    kind: str
-    best: str | None
-    keys_per_record: int
-    memory: int
-    older: str = ""  # the column of the ids that earlier runs have kept; "" where there are none
-    against: tuple[SavedKeys, ...] = ()
-    verify: float | None = None
-    on: str = "text"
-    arguments: dict[str, Any] = field(default_factory=dict)  # of the MinHash scheme
-    scheme: dict[str, Any] | None = None  # what saved keys say of themselves; None: they are not saved
-
-    @property
-    def key_columns(self) -> tuple[str, ...]:
-        return (self.keys, self.low) if self.low else (self.keys,)
 
 
 @dataclass

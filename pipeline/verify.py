@@ -11,7 +11,7 @@ from .steps.reading import stream_part
 from .steps.verify import ShingleSets, VerifyClusters
 
 if TYPE_CHECKING:
-    from .dedup import DedupPlan
+    from .dedup_plan import DedupPlan
 
 SET_BYTES = 4096  # of the shingles of a record of about a thousand words
 MEMBER_ROW_BYTES = 16

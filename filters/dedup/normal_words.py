@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..kernels import kernel
-from ..text.buffers import text_buffers
+from ..text.buffers import VALID_TYPE, text_buffers
 from ..text.characters import BYTES_TYPE, CLASSES_TYPE, DIGIT, character_classes, decode
 from ..text.hashing import hash_bytes
-from ..text.words import VALID_TYPE, find_spaced_words, find_unicode_words
+from ..text.words import find_spaced_words, find_unicode_words
 
 Bytes = npt.NDArray[np.uint8]
 Int32s = npt.NDArray[np.int32]

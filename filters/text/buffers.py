@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+VALID_TYPE: Final = "Array(boolean, 1, 'C', readonly=True)"
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,15 @@ def text_buffers(text: pa.Array) -> TextBuffers:
     if text.null_count:
         valid = text.is_valid().to_numpy(zero_copy_only=False)
     return TextBuffers(data, offsets, valid)
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Where words may not run on, in n documents: at[first[i]:first[i + 1]] of document i.
+
+    A document that has any gets its words from `find_cut_words`; only one with letters of scripts written
+    without spaces needs them.
+    """
+
+    first: npt.NDArray[np.int64]  # [n + 1]
+    at: npt.NDArray[np.int64]  # byte offsets, ascending, where a character begins

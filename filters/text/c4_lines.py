@@ -7,12 +7,12 @@ from typing import Any, Final
 import numpy as np
 
 from ..kernels import kernel
+from .buffers import VALID_TYPE
 from .characters import BYTES_TYPE, CLASSES_TYPE, DIGIT, QUOTE, SPACE, TERMINAL, decode
 from .counters import COUNTERS
 from .line_spans import SPANS_TYPE, after_line_end, append_span, last_character, with_room
 from .lines import INNER_START, INNER_STOP, LINE_COLUMNS, STOP, count_line_ends, find_lines
 from .sentences import INTEREST_TYPE, PHRASES_TYPE, read_line
-from .words import VALID_TYPE
 
 # What a line is asked, as bits of `wanted`; the bits of phrases are those of sentences.PHRASES.
 ENDING: Final = 16

@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..kernels import kernel
-from .buffers import text_buffers
+from .buffers import VALID_TYPE, text_buffers
 from .characters import BYTES_TYPE, CLASSES_TYPE, SPACE, character_classes, decode
-from .words import VALID_TYPE
 
 CCNET_VERSION: Final = 1  # changes whenever the normal form of some text does
 

@@ -10,9 +10,8 @@ import pyarrow as pa
 
 from ...schemas.contracts import EDIT
 from ..kernels import kernel
-from .buffers import TextBuffers, text_buffers
+from .buffers import VALID_TYPE, TextBuffers, text_buffers
 from .characters import BYTES_TYPE, CLASSES_TYPE, SPACE, character_classes, decode
-from .words import VALID_TYPE
 
 _INTS: Final = "Array(int64, 1, 'C', readonly=True)"
 _MAX_STRING: Final = 2**31 - 1  # bytes of one array of type string

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..kernels import kernel
-from .buffers import text_buffers
+from .buffers import VALID_TYPE, text_buffers
 from .characters import BYTES_TYPE, CLASSES_TYPE, SPACE, character_classes, decode
 from .measure import find_words, kind_of_words
 from .signal_options import SignalOptions
 from .signal_specs import SignalSpec
 from .vocabulary import CASES_TYPE, NUMERIC, UPPERCASE, letter_cases
-from .words import VALID_TYPE, WordKind, cuts_of, find_cut_words
+from .words import WordKind, cuts_of, find_cut_words
 
 # Columns of the values of a line.
 WORDS: Final = 0
@@ -158,7 +158,7 @@ def measure_lines(
     first = np.empty(len(buffers) + 1, np.int64)
     longest = count_lines(buffers.data, buffers.offsets, buffers.valid, first)
     if options.normalize == "redpajama":
-        from .redpajama import normalize
+        from .redpajama_text import normalize
 
         # A last line without a line end may lose all of its characters; it is a line nevertheless.
         buffers = text_buffers(normalize(text))

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..kernels import kernel
+from .buffers import VALID_TYPE
 from .characters import (
     BYTES_TYPE,
     CLASSES_TYPE,
@@ -63,7 +64,7 @@ from .vocabulary import (
     count_vocabulary,
     find_punctuated_words,
 )
-from .words import VALID_TYPE, find_cut_words, find_spaced_words, find_unicode_words
+from .words import find_cut_words, find_spaced_words, find_unicode_words
 
 # The kinds of words, as the kernels are told.
 SPACED: Final = 0  # `whitespace`

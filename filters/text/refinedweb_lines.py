@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..kernels import kernel
+from .buffers import VALID_TYPE
 from .characters import BYTES_TYPE, CLASSES_TYPE, DIGIT, MARK, SPACE, UPPER, WORD, decode
 from .counters import COUNTERS
 from .line_spans import SPANS_TYPE, after_line_end, append_span, trim_ends, with_room
 from .lines import INNER_START, INNER_STOP, LINE_COLUMNS, START, STOP, count_line_ends, find_lines
-from .words import VALID_TYPE
 
 PHRASES_TYPE: Final = "Array(int32, 2, 'C', readonly=True)"
 

@@ -29,10 +29,9 @@ import numpy.typing as npt
 
 from ...schemas.contracts import AssetError
 from ..kernels import kernel
-from .buffers import TextBuffers
+from .buffers import VALID_TYPE, Cuts, TextBuffers
 from .characters import BYTES_TYPE, CLASSES_TYPE, KANA, MARK, UNSPACED, character_classes, decode
 from .hashing import load_block
-from .words import VALID_TYPE, Cuts
 
 Int64s = npt.NDArray[np.int64]
 Segmenter = Callable[[str], Iterable[str]]

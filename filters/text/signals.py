@@ -173,7 +173,7 @@ def _measure(columns: Columns, requests: Sequence[_Request], options: SignalOpti
 
     text = columns["text"]
     if options.normalize == "redpajama":
-        from .redpajama import normalize
+        from .redpajama_text import normalize
 
         text = normalize(text)
     buffers = text_buffers(text)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..kernels import kernel
-from .buffers import text_buffers
+from .buffers import VALID_TYPE, text_buffers
 from .characters import BYTES_TYPE, CLASSES_TYPE, LETTER, MARK, SPACE, WORD, character_classes, decode
 from .comments import KINDS, count_comments
 from .hashing import count_characters
@@ -22,7 +22,6 @@ from .markup import count_html_text, opens_html, reads
 from .signal_options import SignalOptions
 from .signal_specs import SignalSpec
 from .vocabulary import ALPHANUMERIC, CASES_TYPE, letter_cases
-from .words import VALID_TYPE
 
 NOTES: Final = (
     "auto-generated",

@@ -20,10 +20,9 @@ import pyarrow.compute as pc
 
 from ...schemas.contracts import AssetError
 from ..kernels import kernel
-from .buffers import TextBuffers, text_buffers
+from .buffers import VALID_TYPE, TextBuffers, text_buffers
 from .characters import BYTES_TYPE, CLASSES_TYPE, MARK, SPACE, UNSPACED, WORD, character_classes, decode
 from .hashing import BLOCK, fold
-from .words import VALID_TYPE
 
 MAX_ENTRY: Final = 256  # bytes; bounds the work for each place in a text
 

@@ -10,14 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..kernels import kernel
-from .buffers import TextBuffers, text_buffers
+from .buffers import VALID_TYPE, Cuts, TextBuffers, text_buffers
 from .characters import BYTES_TYPE, CLASSES_TYPE, MARK, SPACE, UNSPACED, WORD, character_classes, decode
 from .hashing import hash_bytes
 
 WordKind = Literal["whitespace", "unicode", "segmented"]
 
 WORD_KINDS: Final[tuple[WordKind, ...]] = ("whitespace", "unicode", "segmented")
-VALID_TYPE: Final = "Array(boolean, 1, 'C', readonly=True)"
 _WORD_SHIFT: Final = WORD.bit_length() - 1
 WORDS_VERSION: Final = 1  # changes whenever the words of some text, or their hashes, do
 
@@ -70,18 +69,6 @@ def split_words(text: pa.Array, kind: WordKind) -> Words:
     )
     n = int(first[-1])
     return Words(first, start[:n], stop[:n], hashes[:n], buffers.data)
-
-
-@dataclass(frozen=True)
-class Cuts:
-    """Where words may not run on, in n documents: at[first[i]:first[i + 1]] of document i.
-
-    A document that has any gets its words from `find_cut_words`; only one with letters of scripts written
-    without spaces needs them.
-    """
-
-    first: npt.NDArray[np.int64]  # [n + 1]
-    at: npt.NDArray[np.int64]  # byte offsets, ascending, where a character begins
 
 
 def cuts_of(buffers: TextBuffers, kind: WordKind) -> Cuts:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...kernels import kernel
+from ..buffers import VALID_TYPE
 from ..characters import BYTES_TYPE
-from ..words import VALID_TYPE
 from .addresses import is_digit, is_letter, is_word, match_email, match_ipv4, match_ipv6
 from .keys import AWS, GENERIC, GITHUB, GOOGLE, JWT, PEM, SLACK
 from .numbers import GROUP_COLUMNS, LAST, MAX_GROUPS, opens, read_groups
