@@ -142,7 +142,7 @@ def kill_at_random(tmp_path: Path, seed: int, kills: int) -> None:
         workers: list[psutil.Process] = []
         with suppress(psutil.NoSuchProcess):  # what is to be killed may be through
             workers = psutil.Process(process.pid).children(recursive=True)
-            if random_.random() < 0.5:
+            if workers and random_.random() < 0.5:
                 some = [worker for worker in workers if not worker.children()]
                 random_.choice(some or workers).kill()
         process.kill()
