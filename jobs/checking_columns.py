@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ..schemas.steps import BucketStep, DecontaminateStep, ScoreStep, Step
+from ..schemas.steps import BucketStep, DecontaminateStep, ScoreStep, SignalsStep, Step
 from .checking_steps import build_scorer
 from .outline import Line, Outline
 from .problems import Path, Problem, unknown
@@ -63,6 +63,9 @@ def _check_line(line: Line, outline: Outline, allow_code: bool) -> Iterator[Prob
             made = {step.column: pa.string()}
         elif isinstance(step, DecontaminateStep) and step.options.action == "report":
             made = {f"{step.prefix}_ngrams": pa.int64(), f"{step.prefix}_by": pa.string()}
+        elif isinstance(step, SignalsStep):
+            names = [name for name in step.options.names if name in SIGNALS]
+            made = {f"signal_{name}": SIGNALS[name].type for name in names}
         complete = complete and made is not None
         for column in sorted(made or {}):
             if RESERVED_COLUMN.fullmatch(column):

@@ -276,3 +276,18 @@ def test_a_mix_of_inputs_names_inputs_of_the_job(tmp_path: Path) -> None:
     }
     with pytest.raises(JobFileError, match=r'unknown input "wikis"'):
         load(described)
+
+
+def test_a_signal_written_out_is_a_column_that_rules_read_and_no_step_replaces(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "x"}\n')
+    described: dict[str, Any] = {
+        "name": "columns",
+        "input": str(source),
+        "steps": [{"signals": ["char_count"]}, {"rule": "char_count <= signal_char_count"}],
+        "output": {"path": str(tmp_path / "out")},
+    }
+    load(described)
+    described["steps"].append({"bucket": {"by": "char_count"}, "as": "signal_char_count"})
+    with pytest.raises(JobFileError, match='there is a column "signal_char_count" already'):
+        load(described)
