@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..schemas.contracts import AssetRef
+from .model_card import closing
 
 
 @dataclass(frozen=True)
@@ -41,25 +42,10 @@ def language_model_card(
         f"{trained.skipped} records had no text and were left out. SHA-256 of the training text: "
         f"`{trained.data_sha256}`.",
         "",
-        "## Parameters",
-        "",
-        "| parameter | value |",
-        "|---|---|",
-        *(f"| {name} | {_cell(value)} |" for name, value in parameters.items() if name != "licence"),
-        "",
-        "## Quality on the held-out documents",
-        "",
-        *(quality if figures else ["Nothing was held out, so nothing is known of it."]),
-        "",
-        "## File and licence",
-        "",
-        f"SHA-256: `{trained.model.sha256}`. Licence: {trained.model.licence}. A model can repeat what it "
-        "was trained on: the licence of the data binds whoever passes the model on.",
-        "",
+        *closing(
+            parameters,
+            quality if figures else ["Nothing was held out, so nothing is known of it."],
+            trained.model,
+        ),
     ]
     return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return shown.replace("|", "\\|").replace("\n", " ") or "none"

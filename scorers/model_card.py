@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,23 +47,30 @@ def model_card(trained: Trained, parameters: Mapping[str, Any], sources: Mapping
         f"{trained.skipped} records had no text and were left out. SHA-256 of the training text: "
         f"`{trained.data_sha256}`.",
         "",
+        *closing(parameters, _quality(trained), trained.model),
+    ]
+    return "\n".join(lines)
+
+
+def closing(parameters: Mapping[str, Any], quality: Sequence[str], model: AssetRef) -> list[str]:
+    """What every model's card ends with, as lines: parameters, quality, file and licence."""
+    return [
         "## Parameters",
         "",
         "| parameter | value |",
         "|---|---|",
-        *(f"| {name} | {value} |" for name, value in parameters.items() if name != "licence"),
+        *(f"| {name} | {_cell(str(value))} |" for name, value in parameters.items() if name != "licence"),
         "",
         "## Quality on the held-out documents",
         "",
-        *_quality(trained),
+        *quality,
         "",
         "## File and licence",
         "",
-        f"SHA-256: `{trained.model.sha256}`. Licence: {trained.model.licence}. A model can repeat what it "
+        f"SHA-256: `{model.sha256}`. Licence: {model.licence}. A model can repeat what it "
         "was trained on: the licence of the data binds whoever passes the model on.",
         "",
     ]
-    return "\n".join(lines)
 
 
 def _quality(trained: Trained) -> list[str]:
