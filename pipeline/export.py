@@ -14,7 +14,7 @@ import xxhash
 
 from ..schemas.job import Job
 from .driver import Driver, layer_of, partitions_for
-from .output_directory import OutputDirectory, Shard, tokenizer_digest, tokenizer_of
+from .output_directory import tokenizer_digest, tokenizer_of
 from .planner import Plan
 from .sinks import suffix_of
 from .stage import Committed, Input, OperatorRef, PartRef
@@ -27,8 +27,6 @@ from .steps.writing import (
     WriteLedger,
     WriteShard,
 )
-
-__all__ = ["OutputDirectory", "Shard", "export", "plan_shards", "write_ledger"]
 
 LEDGER_SHARES = {"full": 1.0, "sampled": 0.01, "counts": 0.0}
 

@@ -15,8 +15,9 @@ from .compiled import add_layer
 from .disk import FreeSpace
 from .driver import Driver, layer_of, partitions_for
 from .engines.local import LocalEngine
-from .export import OutputDirectory, Shard, export, write_ledger
+from .export import export, write_ledger
 from .ingest import JobRefused, ingest
+from .output_directory import OutputDirectory, Shard
 from .planner import Branch, Phase, Plan, plan
 from .stage import Committed, Input, OperatorRef, PartRef, Parts
 from .steps.reading import CountRepeated, Keep, source_layers, stream_part
