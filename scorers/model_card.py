@@ -59,7 +59,7 @@ def closing(parameters: Mapping[str, Any], quality: Sequence[str], model: AssetR
         "",
         "| parameter | value |",
         "|---|---|",
-        *(f"| {name} | {_cell(str(value))} |" for name, value in parameters.items() if name != "licence"),
+        *(f"| {name} | {_cell(_shown(value))} |" for name, value in parameters.items() if name != "licence"),
         "",
         "## Quality on the held-out documents",
         "",
@@ -82,6 +82,10 @@ def _quality(trained: Trained) -> list[str]:
         shown = " | ".join("–" if figure is None else f"{figure:.4f}" for figure in figures)
         rows.append(f"| {label} | {found.documents} | {shown} |")
     return rows
+
+
+def _shown(value: Any) -> str:
+    return (" ".join(map(str, value)) if isinstance(value, tuple) else str(value)) or "none"
 
 
 def _cell(text: str) -> str:
