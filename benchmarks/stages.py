@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import thresher
 from thresher.pipeline import runner
+from thresher.pipeline.engines import opening
 from thresher.pipeline.stage import Committed, Stage, TaskId
 from thresher.pipeline.task import map_task, reduce_task, spool_task
 from thresher.schemas.job import Job
@@ -75,7 +76,7 @@ def run(job: Job, folder: Path, profile: cProfile.Profile | None = None) -> dict
     """CPU seconds of each stage, and of the driver. Works in `folder`, which should be empty."""
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    runner.LocalEngine = SynchronousEngine  # type: ignore[assignment,misc]
+    opening.LocalEngine = SynchronousEngine  # type: ignore[assignment,misc]
     job = job.model_copy(
         update={
             "output": job.output.model_copy(update={"path": str(folder / "out")}),

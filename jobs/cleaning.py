@@ -43,7 +43,7 @@ def clean(directory: Path, keep: Keep = "nothing", output: Path | None = None) -
     from ..pipeline.store import RunLock
 
     check_cleanable(directory, keep, output)
-    lock = RunLock(directory)
+    lock = RunLock(directory, cleaning=True)
     try:
         if lock.others():
             raise NotCleanableError(f"a run is using {directory}; stop it first")

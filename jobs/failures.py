@@ -53,10 +53,10 @@ def _explain_run(error: Exception) -> tuple[int | None, str]:
     from ..pipeline.ingest import JobRefused
     from ..pipeline.selection import SelectionError
     from ..pipeline.sources.files import SourceError
-    from ..pipeline.stage import TaskFailed
+    from ..pipeline.stage import EngineError, TaskFailed
     from ..scorers.registry import PluginError
 
-    if isinstance(error, JobRefused | PluginError | SourceError | DiskFull | SelectionError):
+    if isinstance(error, JobRefused | EngineError | PluginError | SourceError | DiskFull | SelectionError):
         return 2, str(error)
     if isinstance(error, AccountsError):
         return 3, f"the accounts do not add up: {error}. Nothing was published; please report this"

@@ -14,7 +14,8 @@ from .accounts import Accounts
 from .operator import Output
 from .row_groups import RowGroups
 from .stage import Committed, StreamRef, TaskId
-from .store import HashedFile, put_new, unfinished
+from .storage import Place, place
+from .store import HashedFile, put_new, remove, settle, unfinished
 
 
 class StreamWriter:
@@ -64,7 +65,7 @@ class StreamWriter:
 class PartOutput(Output):
     """The streams and accounts of one task, until they are committed or thrown away."""
 
-    def __init__(self, directory: Path, task: TaskId, run: str) -> None:
+    def __init__(self, directory: Place, task: TaskId, run: str) -> None:
         self.accounts = Accounts()
         self.rows_in = 0
         self._directory, self._task, self._run = directory, task, run
@@ -88,10 +89,10 @@ class PartOutput(Output):
         streams = {name: writer.close() for name, writer in self._writers.items()} | self._files
         final: dict[str, StreamRef] = {}
         for name, stream in sorted(streams.items()):
-            path = Path(stream.path)
+            written = Path(stream.path)
             # With the checksum in its name, a file never has two contents, even if two tasks race.
-            settled = path.with_name(f"{self._task:05d}.{name}.{stream.checksum[:12]}{path.suffix}")
-            path.replace(settled)
+            settled = self._directory / f"{self._task:05d}.{name}.{stream.checksum[:12]}{written.suffix}"
+            settle(written, settled)
             final[name] = StreamRef(str(settled), stream.rows, stream.bytes, stream.checksum, stream.columns)
         committed = Committed(self._task, final, self.accounts.as_dict(), self.rows_in, rows_out, bytes_in)
         if put_new(entry_path(self._directory, self._task), _encode(committed), self._run):
@@ -99,7 +100,7 @@ class PartOutput(Output):
         first = read_entry(self._directory, self._task)
         assert first is not None
         for loser in {s.path for s in final.values()} - {s.path for s in first.streams.values()}:
-            Path(loser).unlink(missing_ok=True)
+            remove(place(loser))
         return first
 
     def abandon(self) -> None:
@@ -110,12 +111,12 @@ class PartOutput(Output):
             Path(file.path).unlink(missing_ok=True)
 
 
-def entry_path(directory: Path, task: TaskId) -> Path:
+def entry_path(directory: Place, task: TaskId) -> Place:
     """Where the manifest entry of a task is found."""
     return directory / f"{task:05d}.json"
 
 
-def read_entry(directory: Path, task: TaskId) -> Committed | None:
+def read_entry(directory: Place, task: TaskId) -> Committed | None:
     """The manifest entry of a task; None where it has not been committed."""
     try:
         value: dict[str, Any] = json.loads(entry_path(directory, task).read_bytes())

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .driver import Driver
-from .stage import Layer, OperatorRef, Parts
+from .stage import Layer, OperatorRef, Parts, Resources
 
 
 @dataclass
@@ -31,6 +31,8 @@ class CorpusStep(ABC):
     keys: MapStep | None = None
     edits_text: bool = False
     types: Mapping[str, str] = field(default_factory=dict)  # columns that it makes: Arrow's name of each type
+    on: str | None = None  # the engine of its stages; None: that of the job
+    resources: Resources = field(default_factory=Resources)
 
     @property
     def adds(self) -> tuple[str, ...]:

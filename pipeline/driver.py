@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,15 @@ from .stage import (
     PartRef,
     Resources,
     Stage,
-    StreamRef,
     TaskFailed,
     TaskId,
 )
-from .store import RunLock, publish, put_new, unfinished
+from .storage import Place, RemotePath, place
+from .store import RunLock, put_new, remove, size_of, write_whole
+from .task import spool_path
 
 USED, FINISHED = "used.json", "finished.json"
+QUESTIONS_AT_ONCE = 32
 PARTITION_BYTES = 128 << 20  # what one reduce task should have to read
 
 
@@ -43,7 +47,7 @@ class Driver:
 
     def __init__(
         self,
-        work: Path,
+        work: Place,
         engine: Engine,
         lock: RunLock,
         listener: Listener,
@@ -56,6 +60,8 @@ class Driver:
         self._used = UsedStages(work, lock.run)
         self.failed: dict[TaskId, str] = {}  # parts of the input that were given up, as the job allows
         self._number = 0
+        self._on: str | None = None
+        self._resources = Resources()
         self.accounts = Accounts()
         self.ledgers: dict[TaskId, list[str]] = {}  # ingest part -> ledger streams, in the order of steps
         self.ledger_rows = 0
@@ -69,7 +75,6 @@ class Driver:
         partitions: int = 0,
         reduce: OperatorRef | None = None,
         combine: OperatorRef | None = None,
-        resources: Resources | None = None,
         may_fail: bool = False,
     ) -> list[Committed]:
         """Runs a stage, or finds it done; returns its commits in the order of tasks.
@@ -81,10 +86,20 @@ class Driver:
         directory = self._work / "stages" / f"{self._number:02d}-{name}-{fingerprint[:12]}"
         self._number += 1
         self._disk.check()
-        directory.mkdir(parents=True, exist_ok=True)
+        if isinstance(directory, Path):
+            directory.mkdir(parents=True, exist_ok=True)
         self._used.add(directory.name)
-        stage = Stage(name, str(directory), inputs, partitions, reduce, combine, resources or Resources())
-        done = {task: entry for task in stage.tasks if (entry := _usable_entry(directory, task)) is not None}
+        stage = Stage(
+            name,
+            str(directory),
+            inputs,
+            partitions,
+            reduce,
+            combine,
+            self._resources,
+            self._on,
+        )
+        done = _usable_entries(stage)
         todo = [task for task in stage.tasks if task not in done]
         size = sum(part.bytes for source in inputs.values() for part in source.parts)
         self.listener.stage_started(name, len(stage.tasks), len(done), size)
@@ -103,8 +118,18 @@ class Driver:
         self.listener.stage_finished(name)
         return self._roll_up(stage, [done[task] for task in sorted(done)])
 
+    @contextmanager
+    def placed(self, on: str | None, resources: Resources | None) -> Iterator[None]:
+        """The stages of a step that names its engine, or what its tasks need."""
+        before = self._on, self._resources
+        self._on, self._resources = on, resources or Resources()
+        try:
+            yield
+        finally:
+            self._on, self._resources = before
+
     def _roll_up(self, stage: Stage, commits: list[Committed]) -> list[Committed]:
-        directory = Path(stage.directory)
+        directory = place(stage.directory)
         totals = Accounts()
         for committed in commits:
             totals.add(committed.accounts)
@@ -118,28 +143,39 @@ class Driver:
             json.dumps(totals.as_dict(), ensure_ascii=False).encode(),
             self._lock.run,
         )
-        shutil.rmtree(directory / "spool", ignore_errors=True)
+        _remove_spool(directory, stage)
         return commits
+
+
+def _remove_spool(directory: Place, stage: Stage) -> None:
+    if isinstance(directory, Path):
+        shutil.rmtree(directory / "spool", ignore_errors=True)
+        return
+    if stage.reduce is None:
+        return
+    for name, source in stage.inputs.items():
+        for part in source.parts:
+            remove(spool_path(stage, name, part.index))
 
 
 class UsedStages:
     """Writes down which stage directories the run uses: a list of names in `<work>/stages`."""
 
-    def __init__(self, work: Path, run: str) -> None:
+    def __init__(self, work: Place, run: str) -> None:
         self._stages, self._run = work / "stages", run
         self._names: list[str] = []
 
     def add(self, name: str) -> None:
         """Notes a stage. The first of a run puts the list of the run before aside, if that one finished."""
-        if not self._names and _is_finished(self._stages, _read_names(self._stages / USED)):
-            os.replace(self._stages / USED, self._stages / FINISHED)
+        if not self._names:
+            names = _read_names(self._stages / USED)
+            if _is_finished(self._stages, names):
+                write_whole(self._stages / FINISHED, json.dumps(names).encode(), self._run)
         self._names.append(name)
-        temporary = unfinished(self._stages, self._run, USED)
-        temporary.write_text(json.dumps(self._names))
-        publish(temporary, self._stages / USED)
+        write_whole(self._stages / USED, json.dumps(self._names).encode(), self._run)
 
 
-def stages_in_use(work: Path) -> set[str]:
+def stages_in_use(work: Place) -> set[str]:
     """The stage directories of the last run and, where that did not finish, of the last one that did.
 
     Empty where neither is known.
@@ -149,12 +185,12 @@ def stages_in_use(work: Path) -> set[str]:
     return set(names) if _is_finished(stages, names) else {*names, *_read_names(stages / FINISHED)}
 
 
-def _is_finished(stages: Path, names: list[str]) -> bool:
+def _is_finished(stages: Place, names: list[str]) -> bool:
     """Whether a run is through: the ledger is its last stage."""
-    return bool(names) and "-ledger-" in names[-1] and (stages / names[-1] / "rollup.json").exists()
+    return bool(names) and "-ledger-" in names[-1] and (stages / names[-1] / "rollup.json").is_file()
 
 
-def _read_names(path: Path) -> list[str]:
+def _read_names(path: Place) -> list[str]:
     try:
         names: list[str] = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -162,20 +198,25 @@ def _read_names(path: Path) -> list[str]:
     return names
 
 
-def _usable_entry(directory: Path, task: TaskId) -> Committed | None:
-    """The commit of a task; an entry whose files are gone or cut is taken back: the task runs again."""
+def _usable_entries(stage: Stage) -> dict[TaskId, Committed]:
+    """What earlier runs committed, by task; an entry whose files are gone or cut is taken back: the task runs
+    again."""
+    directory = place(stage.directory)
+    if isinstance(directory, RemotePath):
+        # One question after the other would take longer than the work.
+        with ThreadPoolExecutor(QUESTIONS_AT_ONCE, "thresher-entries") as pool:
+            found = list(pool.map(partial(_usable_entry, directory), stage.tasks))
+    else:
+        found = [_usable_entry(directory, task) for task in stage.tasks]
+    return {entry.task: entry for entry in found if entry is not None}
+
+
+def _usable_entry(directory: Place, task: TaskId) -> Committed | None:
     entry = read_entry(directory, task)
-    if entry is None or all(_has_size(stream) for stream in entry.streams.values()):
+    if entry is None or all(size_of(place(s.path)) == s.bytes for s in entry.streams.values()):
         return entry
-    entry_path(directory, task).unlink()
+    remove(entry_path(directory, task))
     return None
-
-
-def _has_size(stream: StreamRef) -> bool:
-    try:
-        return Path(stream.path).stat().st_size == stream.bytes
-    except FileNotFoundError:
-        return False
 
 
 def _named(failure: TaskFailed, inputs: Mapping[str, Input]) -> dict[TaskId, str]:

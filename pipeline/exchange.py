@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ import numpy as np
 import pyarrow as pa
 
 from .row_groups import row_bytes
+from .scratch import scratch
+from .storage import Place, RemotePath
 from .store import publish, unfinished
 
 CHUNK_ROWS = 65_536
 CHUNK_BYTES = 16 << 20
 BUFFER_BYTES = 32 << 20  # rows a map task gathers before it sorts and cuts them
 SORT_BYTES = 256 << 20  # rows a reduce task sorts at a time
+
+_END_BYTES = 64 << 10  # of a remote spool file that are read at once
 
 # A spool file is chunks, their schema, an index with a row for each chunk, and this trailer. A reduce task
 # looks into the file of every map task, so a look has to cost the same however many partitions there are.
@@ -32,33 +37,32 @@ def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
     return (keys >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(keys), np.int64)
 
 
-class Spool:
-    """What one map task sends: chunks sorted by key, one file with an index at its end.
+class Cutter:
+    """What one map task sends: its rows sorted by key and cut into chunks of one partition each.
 
-    `write` returns after the file is complete under its final name, so a file that exists is whole.
+    `send` is called with the partition and the chunk as a record batch in Arrow IPC without its schema.
     """
 
-    def __init__(self, path: Path, key: str, partitions: int, run: str, combine: Any = None) -> None:
-        self._path, self._key, self._partitions, self._run = path, key, partitions, run
-        self._combine = combine
+    def __init__(
+        self, key: str, partitions: int, send: Callable[[int, pa.Buffer], None], combine: Any = None
+    ) -> None:
+        self._key, self._partitions, self._send, self._combine = key, partitions, send, combine
         self._held: list[pa.RecordBatch] = []
         self._bytes = 0
-        self._schema: pa.Schema | None = None
-        self._temporary = unfinished(path.parent, run, path.name)
-        self._file = self._temporary.open("xb")
-        self._index: list[tuple[int, int, int]] = []  # partition, offset, length
+        self.schema: pa.Schema | None = None  # of the chunks; known from the first batch on
 
     def add(self, batch: pa.RecordBatch) -> None:
-        if self._schema is None:
+        if self.schema is None:
             empty = batch.slice(0, 0)
-            self._schema = (self._combine.combine(empty) if self._combine is not None else empty).schema
+            self.schema = (self._combine.combine(empty) if self._combine is not None else empty).schema
         if len(batch):
             self._held.append(batch)
             self._bytes += batch.nbytes
         if self._bytes >= BUFFER_BYTES:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Sends what is held."""
         if not self._held:
             return
         held = _sorted(pa.concat_batches(self._held), self._key)
@@ -68,16 +72,35 @@ class Spool:
         edges = np.searchsorted(bounds, np.arange(self._partitions + 1))
         for partition in range(self._partitions):
             for chunk in _chunks(held.slice(edges[partition], edges[partition + 1] - edges[partition])):
-                data = chunk.serialize()
-                self._index.append((partition, self._file.tell(), data.size))
-                self._file.write(data)
+                self._send(partition, chunk.serialize())
         self._held, self._bytes = [], 0
+
+
+class Spool:
+    """The chunks of one map task in one file with an index at its end.
+
+    `close` returns after the file is complete under its final name, so a file that exists is whole.
+    """
+
+    def __init__(self, path: Place, key: str, partitions: int, run: str, combine: Any = None) -> None:
+        self._path = path
+        self._temporary = unfinished(path.parent, run, path.name)
+        self._file = self._temporary.open("xb")
+        self._index: list[tuple[int, int, int]] = []  # partition, offset, length
+        self._cutter = Cutter(key, partitions, self._append, combine)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._cutter.add(batch)
+
+    def _append(self, partition: int, chunk: pa.Buffer) -> None:
+        self._index.append((partition, self._file.tell(), chunk.size))
+        self._file.write(chunk)
 
     def close(self) -> None:
         """Writes the rest and the index, and gives the file its name."""
-        self._flush()
-        assert self._schema is not None, "a task spools at least one batch"
-        schema = self._schema.serialize()
+        self._cutter.flush()
+        assert self._cutter.schema is not None, "a task spools at least one batch"
+        schema = self._cutter.schema.serialize()
         start = self._file.tell()
         self._file.write(schema)
         trailer = np.array((start, self._file.tell()), _TRAILER)
@@ -113,42 +136,130 @@ def _chunks(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 class SpoolReader:
-    """The chunks of a spool file, mapped into memory: only what is looked at is read."""
+    """The chunks of a spool file. A local one is mapped into memory: only what is looked at is read."""
 
-    def __init__(self, path: Path) -> None:
-        # The mapping outlives the open file: there may be more map tasks than a process may have files open.
-        with pa.memory_map(str(path)) as file:
-            self._buffer = file.read_buffer()
-        end = self._buffer.size - _TRAILER.itemsize
-        schema, index = np.frombuffer(self._buffer, _TRAILER, offset=end)[0].tolist()
-        written = pa.ipc.read_schema(self._buffer.slice(schema, index - schema))
-        # Inputs that pass different steps differ in what they say can be null; their rows meet here.
-        self.schema = pa.schema([field.with_nullable(True) for field in written])
-        self._chunks = np.frombuffer(self._buffer, _ENTRY, (end - index) // _ENTRY.itemsize, index)
+    def __init__(self, path: Place) -> None:
+        if isinstance(path, Path):
+            # The mapping outlives the open file: there may be more map tasks than a process may have files
+            # open.
+            with pa.memory_map(str(path)) as file:
+                self._bytes: _Mapped | _Ranged = _Mapped(file.read_buffer())
+        else:
+            self._bytes = _Ranged(path)
+        end = self._bytes.size - _TRAILER.itemsize
+        schema, index = np.frombuffer(self._bytes.read(end, _TRAILER.itemsize), _TRAILER)[0].tolist()
+        described = self._bytes.read(schema, end - schema)
+        self.is_mapped = isinstance(path, Path)
+        self.schema = met_schema(pa.ipc.read_schema(described.slice(0, index - schema)))
+        self._chunks = np.frombuffer(described, _ENTRY, (end - index) // _ENTRY.itemsize, index - schema)
 
-    def partition(self, number: int) -> Iterator[pa.RecordBatch]:
+    def partition(self, number: int) -> Iterator[pa.Buffer]:
         """The chunks of one partition, in the order in which they were written, each sorted by key."""
         for _, offset, length in self._chunks[self._chunks["partition"] == number].tolist():
-            yield pa.ipc.read_record_batch(self._buffer.slice(offset, length), self.schema)
+            yield self._bytes.read(offset, length)
+
+
+class _Mapped:
+    def __init__(self, buffer: pa.Buffer) -> None:
+        self._buffer, self.size = buffer, buffer.size
+
+    def read(self, offset: int, length: int) -> pa.Buffer:
+        return self._buffer.slice(offset, length)
+
+
+class _Ranged:
+    """Ranges of a remote file. Its end, where the index is, comes in one piece."""
+
+    def __init__(self, path: RemotePath) -> None:
+        self._file, self.size = path.open(ahead=False), path.size()
+        self._from = max(0, self.size - _END_BYTES)
+        self._end = self._ask(self._from, self.size - self._from)
+
+    def read(self, offset: int, length: int) -> pa.Buffer:
+        if offset >= self._from:
+            return self._end.slice(offset - self._from, length)
+        return self._ask(offset, length)
+
+    def _ask(self, offset: int, length: int) -> pa.Buffer:
+        self._file.seek(offset)
+        return pa.py_buffer(self._file.read(length))
+
+
+def met_schema(written: pa.Schema) -> pa.Schema:
+    """The schema by which chunks of several inputs are read: those that pass different steps differ in what
+    they say can be null, and their rows meet here."""
+    return pa.schema([field.with_nullable(True) for field in written])
+
+
+class Gathered:
+    """Chunks that came from elsewhere, in a file of the scratch folder that is mapped into memory: however
+    many there are, they take no memory of the process."""
+
+    def __init__(self) -> None:
+        self._path = scratch() / f"{uuid.uuid4().hex}.chunks"
+        self._file = self._path.open("xb")
+        self._lengths: list[int] = []
+
+    def add(self, chunk: pa.Buffer | bytes) -> None:
+        self._lengths.append(len(chunk) if isinstance(chunk, bytes) else chunk.size)
+        self._file.write(chunk)
+
+    def batches(self, schema: pa.Schema) -> list[pa.RecordBatch]:
+        """The chunks in the order in which they were added; nothing can be added behind this."""
+        self._file.close()
+        if not sum(self._lengths):
+            self.close()
+            return []
+        with pa.memory_map(str(self._path)) as file:
+            mapped = file.read_buffer()
+        self.close()  # what is mapped stays readable
+        starts = np.cumsum([0, *self._lengths[:-1]]).tolist()
+        places = zip(starts, self._lengths, strict=True)
+        return [pa.ipc.read_record_batch(mapped.slice(start, length), schema) for start, length in places]
+
+    def close(self) -> None:
+        """Removes the file."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+def chunks_of(readers: Sequence[SpoolReader], partition: int) -> list[pa.RecordBatch]:
+    """The chunks of a partition in the order (part, chunk), none of them in the memory of the process."""
+    schema = readers[0].schema
+    gathered = Gathered()
+    try:
+        found: list[pa.RecordBatch] = []
+        for reader in readers:
+            for chunk in reader.partition(partition):
+                if reader.is_mapped:
+                    found.append(pa.ipc.read_record_batch(chunk, schema))
+                else:
+                    gathered.add(chunk)
+        return found or gathered.batches(schema)
+    finally:
+        gathered.close()
 
 
 def sorted_partition(
-    readers: Sequence[SpoolReader], key: str, partition: int, partitions: int, limit: int = SORT_BYTES
+    chunks: Sequence[pa.RecordBatch],
+    schema: pa.Schema,
+    key: str,
+    partition: int,
+    partitions: int,
+    limit: int = SORT_BYTES,
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a partition sorted by key, rows of one key in the order (part, chunk, row).
+    """The rows of a partition sorted by key, rows of one key in the order of their chunks and in these.
 
-    Holds about `limit` bytes: what is larger is cut by key until it fits; the rows of a single key
-    need no sorting and are streamed. Yields at least one batch.
+    `chunks`: each sorted by key. Holds about `limit` bytes: what is larger is cut by key until it fits; the
+    rows of a single key need no sorting and are streamed. Yields at least one batch.
     """
-    runs = [chunk for reader in readers for chunk in reader.partition(partition)]
     width = (1 << 64) // partitions
     low = partition * width
     empty = True
-    for batch in _sort_range(runs, key, low, low + width - 1, limit):
+    for batch in _sort_range(chunks, key, low, low + width - 1, limit):
         empty = False
         yield batch
     if empty:
-        schema = readers[0].schema
         yield pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..schemas.job import Job
@@ -18,7 +16,8 @@ from .sources.reader import count
 from .sources.split import Split
 from .stage import OperatorRef, PartRef, Parts
 from .steps.reading import ReadSource
-from .store import publish, unfinished
+from .storage import Place
+from .store import put_new, write_whole
 
 
 class Slice(NamedTuple):
@@ -34,7 +33,7 @@ class JobRefused(Exception):
 
 
 def ingest(
-    job: Job, branches: Sequence[Branch], work: Path, limit: int | None, listener: Listener, run: str
+    job: Job, branches: Sequence[Branch], work: Place, limit: int | None, listener: Listener, run: str
 ) -> list[Parts]:
     """The parts that the sources of each branch are cut into.
 
@@ -48,10 +47,12 @@ def ingest(
         ]
     except SourceError as error:
         raise JobRefused(str(error)) from error
-    if frozen.exists() and [entry["input"] for entry in json.loads(frozen.read_bytes())] == wanted:
-        now = _compare(json.loads(frozen.read_bytes()), now, listener)
-    else:
-        _freeze(frozen, now, run)
+    if not put_new(frozen, _encode(now), run):
+        before = json.loads(frozen.read_bytes())
+        if [entry["input"] for entry in before] == wanted:
+            now = _compare(before, now, listener)
+        else:
+            write_whole(frozen, _encode(now), run)
     parts: list[Parts] = []
     first = 0
     for number, branch in enumerate(branches):
@@ -103,13 +104,8 @@ def _part(number: int, group: Sequence[Slice], branch: Branch) -> PartRef:
     )
 
 
-def _freeze(path: Path, sources: list[dict[str, Any]], run: str) -> None:
-    temporary = unfinished(path.parent, run, path.name)
-    with temporary.open("x") as file:
-        json.dump(sources, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    publish(temporary, path)
+def _encode(sources: list[dict[str, Any]]) -> bytes:
+    return json.dumps(sources, indent=1).encode()
 
 
 def _label(split: Split) -> str:

@@ -14,7 +14,7 @@ from .accounts import INPUT
 from .compilation import compile_step
 from .compiled import CorpusStep, MapStep
 from .operator import kernels_of
-from .stage import OperatorRef
+from .stage import OperatorRef, Resources
 from .steps.text import Signals
 
 BASE = ("id", "url", "source", "date", "meta", "text", "input")
@@ -31,6 +31,8 @@ class Phase:
     keeps: tuple[str, ...] = ()  # columns that later phases or the output read
     signal_streams: tuple[str, ...] = ()
     reads_source: bool = False
+    on: str | None = None  # the engine of the pass; None: that of the job
+    resources: Resources = field(default_factory=Resources)  # of one task of the pass
 
     @property
     def edits_text(self) -> bool:
@@ -38,9 +40,16 @@ class Phase:
         return any(step.edits_text for step in self.maps)
 
     @property
+    def is_apart(self) -> bool:
+        """Whether its workers are not those of the job."""
+        return (self.on, self.resources) != (None, Resources())
+
+    @property
     def name(self) -> str:
         """A stage's name: its first and its last step."""
-        names = [step.name.replace(":", "-") for step in self.maps] or ["read"]
+        names = [step.name.replace(":", "-") for step in self.maps]
+        if not names:
+            return "read" if self.reads_source or not self.corpus else f"{self.corpus[0].stage_name}-reads"
         return names[0][:60] if len(names) == 1 else f"{names[0][:28]}-to-{names[-1][:28]}"
 
 
@@ -87,11 +96,16 @@ def plan(job: Job, allow_code: bool = False) -> Plan:
     """The phases of a job that `check` has accepted."""
     made = _Made()
     if not any(source.steps for source in job.input):
-        phases, trunk = _phases(job.steps, job, allow_code, made), []
+        phases, trunk = _phases(job.steps, job, allow_code, made, reads_source=True), []
         branches = [("", tuple(range(len(job.input))), phases, job.steps)]
     else:
         branches = [
-            (source.name, (number,), _phases(source.steps, job, allow_code, made), source.steps)
+            (
+                source.name,
+                (number,),
+                _phases(source.steps, job, allow_code, made, reads_source=True),
+                source.steps,
+            )
             for number, source in enumerate(job.input)
         ]
         trunk = _phases(job.steps, job, allow_code, made) if job.steps else []
@@ -101,7 +115,6 @@ def plan(job: Job, allow_code: bool = False) -> Plan:
     output = tuple(f.name for f in TEXT if f.name in known) + scores
     _lay_out(trunk, [], output)
     for _, _, phases, _ in branches:
-        phases[0].reads_source = True
         _lay_out(phases, trunk, output)
     return Plan(
         tuple(
@@ -131,24 +144,41 @@ class _Made:
     number: int = 0
 
 
-def _phases(steps: Sequence[Step], job: Job, allow_code: bool, made: _Made) -> list[Phase]:
-    """The steps in passes: a pass ends where a step needs the whole corpus."""
-    phases = [Phase()]
+def _phases(
+    steps: Sequence[Step], job: Job, allow_code: bool, made: _Made, reads_source: bool = False
+) -> list[Phase]:
+    """The steps in passes: a pass ends where a step needs the whole corpus, other resources or another
+    engine. What owns a model reads what an earlier pass has read: its workers have better things to do."""
+    phases = [Phase(reads_source=reads_source)]
     for step in steps:
         compiled = compile_step(step, made.number, job, allow_code)
         made.number += 1
         made.types |= compiled.types
         made.scores.extend(compiled.types)
-        corpus = phases[-1].corpus
+        on, resources = _placed(step, job)
+        last = phases[-1]
         if isinstance(compiled, CorpusStep):
-            if corpus and corpus[-1].edits_text:
-                phases.append(Phase())  # its keys are of the text as it is then
+            # Its keys are of the text as it is then, and no work for those who own a model.
+            if (last.corpus and last.corpus[-1].edits_text) or (last.is_apart and compiled.keys):
+                phases.append(Phase())
+            compiled.on, compiled.resources = on, resources
             phases[-1].corpus.append(compiled)
             continue
-        if corpus:
+        differs = (last.on, last.resources) != (on, resources)
+        if last.corpus or (differs and (last.maps or last.reads_source)):
             phases.append(Phase())
+        phases[-1].on, phases[-1].resources = on, resources
         phases[-1].maps.append(compiled)
     return phases
+
+
+def _placed(step: Step, job: Job) -> tuple[str | None, Resources]:
+    wanted = step.resources
+    on = None if step.on == job.run.engine else step.on
+    if wanted is None:
+        return on, Resources()
+    actors = (wanted.actors[0], wanted.actors[1]) if wanted.actors else None
+    return on, Resources(wanted.cpus, wanted.gpus, wanted.memory or 0, actors)
 
 
 def _adds(phase: Phase) -> set[str]:

@@ -14,13 +14,15 @@ from .accounts import Order, balance, totals
 from .compiled import add_layer
 from .disk import FreeSpace
 from .driver import Driver, layer_of, partitions_for
-from .engines.local import LocalEngine
+from .engines.opening import Engines
 from .export import export, write_ledger
 from .ingest import JobRefused, ingest
 from .output_directory import OutputDirectory, Shard
 from .planner import Branch, Phase, Plan, plan
+from .probe import probe
 from .stage import Committed, Input, OperatorRef, PartRef, Parts
 from .steps.reading import CountRepeated, Keep, source_layers, stream_part
+from .storage import Place, place
 from .store import RunLock
 
 
@@ -50,40 +52,47 @@ def run_job(
     """
     began = time.monotonic()
     listener = listener or Silent()
-    if job.run.engine != "local":
-        raise JobRefused(f"run.engine: {job.run.engine} is not installed; use local")
-    output, work = Path(job.output.path), Path(job.run.work)
+    output, work = Path(job.output.path), place(job.run.work)
     lock_directory = work
     if limit is not None:
         output, work = output / f"limit-{limit}", work / f"limit-{limit}"
-    work.mkdir(parents=True, exist_ok=True)
     output.mkdir(parents=True, exist_ok=True)
-    disk = FreeSpace((work, output), job.run.min_free)
+    if isinstance(work, Path):
+        work.mkdir(parents=True, exist_ok=True)
+    disk = FreeSpace([folder for folder in (work, output) if isinstance(folder, Path)], job.run.min_free)
     disk.check()
-    first = not (work / "sources.json").exists()
+    first = not (work / "sources.json").is_file()
     if first:
         # A job that has started before may have been killed while it published: what is there is its own.
         OutputDirectory(output, "").check()
     planned = plan(job, allow_code)
     lock = RunLock(lock_directory)
-    engine = LocalEngine(job.run.workers, lock.run, planned.kernels)
+    engines = Engines(job, lock.run, planned.kernels)
     try:
-        if lock.others():
-            raise JobRefused(
-                f"{lock_directory}: another run is at work here; wait for it, or name another run.work"
-            )
+        _look_around(lock, lock_directory, listener)
         lock.sweep(work)
         lock.sweep(output)
+        with probe(work, lock.run) as found:
+            engines.check(found)
         parts = ingest(job, planned.branches, work, limit, listener, lock.run)
         if first:
             _warn_of_space(disk, parts, job, listener)
-        driver = Driver(work, engine, lock, listener, job.run.max_failed_parts, disk)
+        driver = Driver(work, engines, lock, listener, job.run.max_failed_parts, disk)
         result = _Run(job, planned, driver).run(parts)
         shards = OutputDirectory(output, lock.run).publish(job, *result, driver.published)
         return RunResult(result[-1], shards, str(output), time.monotonic() - began, driver.failed)
     finally:
-        engine.close()
+        engines.close()
         lock.close()
+
+
+def _look_around(lock: RunLock, work: Place, listener: Listener) -> None:
+    """Raises JobRefused where the work directory is being cleaned; tells of other runs, which are no harm."""
+    others = lock.others()
+    if any(name.startswith("clean") for name in others):
+        raise JobRefused(f"{work}: is being cleaned; wait for it, or name another run.work")
+    if others:
+        listener.note(f"{work}: another run is at work here; both will end with the same output")
 
 
 def _warn_of_space(disk: FreeSpace, sources: Sequence[Parts], job: Job, listener: Listener) -> None:
@@ -125,7 +134,8 @@ class _Run:
         for phase in phases:
             parts = self._map(phase, parts, branch)
             for step in phase.corpus:
-                parts = step.run(self._driver, parts)
+                with self._driver.placed(step.on, step.resources):
+                    parts = step.run(self._driver, parts)
         return parts
 
     def _map(self, phase: Phase, parts: Parts, branch: Branch | None) -> Parts:
@@ -138,11 +148,12 @@ class _Run:
         missing = branch.missing if branch is not None and first else {}
         keep = OperatorRef.of(Keep, stream=stream, columns=columns, measured=measured, missing=dict(missing))
         operators = (*phase.operators, keep)
-        commits = self._driver.run(
-            phase.name,
-            {"records": Input(parts, operators, columns=None if first else phase.reads)},
-            may_fail=first,
-        )
+        with self._driver.placed(phase.on, phase.resources):
+            commits = self._driver.run(
+                phase.name,
+                {"records": Input(parts, operators, columns=None if first else phase.reads)},
+                may_fail=first,
+            )
         if first:
             parts = tuple(part for part in parts if part.index not in self._driver.failed)
             self._ids += [stream_part(c.task, c.streams["ids"]) for c in commits]

@@ -95,6 +95,13 @@ class Stage:
     reduce: OperatorRef | None = None
     combine: OperatorRef | None = None
     resources: Resources = field(default_factory=Resources)
+    on: str | None = None  # the engine that runs it; None: that of the job
+    spool: str = ""  # the folder for what map tasks send; "": `spool` in `directory`
+
+    @property
+    def owns_model(self) -> bool:
+        """Whether its operators hold something that is dear to load: then workers are kept for it alone."""
+        return self.resources.actors is not None or self.resources.gpus > 0
 
     @property
     def tasks(self) -> tuple[TaskId, ...]:
@@ -153,13 +160,30 @@ class TaskFailed(Exception):
         super().__init__(f"stage {stage}: {reasons}")
 
 
+class EngineError(Exception):
+    """An engine cannot start or go on; the message says why and what to do. What is committed stays."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A file in the work directory that every worker must be able to read, and its content."""
+
+    path: str
+    content: str
+
+
 class Engine(Protocol):
     """Decides where tasks run and moves bytes between them; it never sees a filter, a scorer or a model."""
+
+    def check(self, probe: Probe) -> None:
+        """Raises EngineError, before any work, where a worker cannot read the probe."""
+        ...
 
     def run(self, stage: Stage, todo: Sequence[TaskId]) -> Iterator[Committed]:
         """Runs the tasks `todo` and yields each commit as it happens, in any order.
 
-        Raises TaskFailed, after all other tasks have committed, for the tasks that were given up.
+        Raises TaskFailed, after all other tasks have committed, for the tasks that were given up, and
+        EngineError where no more tasks can run.
         """
         ...
 

@@ -84,14 +84,26 @@ class RemotePath:
         return open_file(self.url, ahead=ahead)
 
     def read_bytes(self) -> bytes:
-        """The whole file. Raises FileNotFoundError."""
-        if not self.is_file():
-            raise FileNotFoundError(2, "no such file", self.url)
-        with self.open() as file:
+        """The whole file, which should be small. Raises FileNotFoundError."""
+        store, name = self._store()
+
+        def read() -> bytes | None:
             try:
-                return file.read()
-            except OSError as error:  # tried again already
-                raise StorageError(self.url, str(error).removeprefix(f"{self.url}: ")) from error
+                content: bytes = store.cat_file(name)
+            except FileNotFoundError:
+                return None
+            return content
+
+        found = self._asked(read)
+        if found is None:
+            raise FileNotFoundError(2, "no such file", self.url)
+        return found
+
+    def fetch(self, target: Path) -> None:
+        """Writes the content to a local file. Raises FileNotFoundError."""
+        with self.open() as source, target.open("wb") as file:
+            while block := source.read(_BLOCK):
+                file.write(block)
 
     def put(self, source: Path) -> None:
         """Writes the content of a local file, replacing what is there."""
@@ -104,10 +116,11 @@ class RemotePath:
         store, name = self._store()
         self._asked(lambda: store.pipe_file(name, data))
 
-    def create(self, data: bytes) -> bool:
-        """Writes a small file where there is none; False where there is one, of whatever content.
+    def create(self, data: bytes, *, strict: bool = False) -> bool:
+        """Writes a small file where there is none; False where there is one of other content.
 
-        The store decides, where it can (S3's If-None-Match); where it cannot, this looks and then writes.
+        The store decides, where it can (S3's If-None-Match). Where it cannot, this looks and then writes;
+        with `strict` it raises StorageError, as two writers could both believe that they were first.
         """
         store, name = self._store()
 
@@ -116,11 +129,12 @@ class RemotePath:
                 store.pipe_file(name, data, mode="create")
             except FileExistsError:
                 return False
-            except NotImplementedError:
-                return self._write_unless_there(data)
-            except OSError as error:
-                if "NotImplemented" not in str(error):
+            except (NotImplementedError, OSError) as error:
+                if not isinstance(error, NotImplementedError) and "NotImplemented" not in str(error):
                     raise
+                if strict:
+                    told = "this store cannot refuse to replace a file, which run.work needs of it"
+                    raise StorageError(self.url, told) from error
                 return self._write_unless_there(data)
             return True
 

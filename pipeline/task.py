@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from .commit import PartOutput
-from .exchange import Spool, SpoolReader, sorted_partition
+from .ahead import ahead
+from .commit import PartOutput, read_entry
+from .exchange import Cutter, Spool, SpoolReader, chunks_of, sorted_partition
 from .operator import Operator, build
 from .stage import Committed, Input, PartRef, Stage, TaskId
+from .storage import Place, place
 from .view import read_part
+
+
+class Arrived(NamedTuple):
+    """The chunks of one input that belong to a partition, in the order (part, chunk)."""
+
+    schema: pa.Schema
+    chunks: Sequence[pa.RecordBatch]
 
 
 def map_task(stage: Stage, run: str) -> Committed:
     """Runs a map-only task, the only part of `stage` (see Stage.on_part), and commits its part."""
     (source,) = stage.inputs.values()
     (part,) = source.parts
-    out = PartOutput(Path(stage.directory), part.index, run)
-    try:
-        rows_out = sum(len(batch) for batch in _flow(source, part, out))
-        return out.commit(rows_out, part.bytes)
-    except BaseException:
-        out.abandon()
-        raise
+
+    def work(out: PartOutput) -> Committed:
+        batches = _flow(source, part, out, prefetch=stage.owns_model)
+        return out.commit(sum(len(batch) for batch in batches), part.bytes)
+
+    return _once(stage, part.index, run, work)
 
 
-def spool_path(stage: Stage, name: str, part: int) -> Path:
+def spool_path(stage: Stage, name: str, part: int) -> Place:
     """Where the map task of an exchange leaves what it sends."""
-    return Path(stage.directory) / "spool" / f"{name}-{part:05d}.chunks"
+    folder = place(stage.spool) if stage.spool else place(stage.directory) / "spool"
+    return folder / f"{name}-{part:05d}.chunks"
 
 
 def spool_task(stage: Stage, run: str) -> int:
@@ -37,61 +46,118 @@ def spool_task(stage: Stage, run: str) -> int:
     ((name, source),) = stage.inputs.items()
     (part,) = source.parts
     assert source.key is not None
-    path = spool_path(stage, name, part.index)
-    out = PartOutput(Path(stage.directory), part.index, run)
     combine = build(stage.combine) if stage.combine is not None else None
-    spool = Spool(path, source.key, stage.partitions, run, combine)
-    rows = 0
+    spool = Spool(spool_path(stage, name, part.index), source.key, stage.partitions, run, combine)
     try:
-        for batch in _flow(source, part, out):
-            rows += len(batch)
-            spool.add(batch)
+        rows = _send(stage, source, part, run, spool.add)
         spool.close()
     except BaseException:
         spool.abandon()
         raise
+    return rows
+
+
+def send_task(stage: Stage, run: str, send: Callable[[int, pa.Buffer], None]) -> pa.Schema:
+    """The same for an engine that brings the chunks to the reduce tasks itself: `send` gets the partition
+    and the chunk. Returns the schema of the chunks."""
+    ((_, source),) = stage.inputs.items()
+    (part,) = source.parts
+    assert source.key is not None
+    combine = build(stage.combine) if stage.combine is not None else None
+    cutter = Cutter(source.key, stage.partitions, send, combine)
+    _send(stage, source, part, run, cutter.add)
+    cutter.flush()
+    assert cutter.schema is not None, "a task sends at least one batch"
+    return cutter.schema
+
+
+def _send(stage: Stage, source: Input, part: PartRef, run: str, add: Callable[[pa.RecordBatch], None]) -> int:
+    out = PartOutput(place(stage.directory), part.index, run)
+    rows = 0
+    try:
+        for batch in _flow(source, part, out):
+            rows += len(batch)
+            add(batch)
     finally:
         out.abandon()  # the map side of an exchange decides nothing, so it has no streams of its own
     return rows
 
 
 def reduce_task(stage: Stage, task: TaskId, run: str) -> Committed:
-    """Runs the reduce side of an exchange for one partition and commits its part."""
+    """Runs the reduce side of an exchange for one partition, out of the spools, and commits its part."""
+
+    def arrived(name: str) -> Arrived:
+        readers = [SpoolReader(spool_path(stage, name, part.index)) for part in stage.inputs[name].parts]
+        return Arrived(readers[0].schema, chunks_of(readers, task))
+
+    return _reduce(stage, task, run, arrived)
+
+
+def reduce_arrived(stage: Stage, task: TaskId, run: str, inputs: Mapping[str, Arrived]) -> Committed:
+    """The same for an engine that has brought the chunks here."""
+    return _reduce(stage, task, run, inputs.__getitem__)
+
+
+def _reduce(stage: Stage, task: TaskId, run: str, arrived: Callable[[str], Arrived]) -> Committed:
     assert stage.reduce is not None
-    out = PartOutput(Path(stage.directory), task, run)
+    reduce = build(stage.reduce)
 
-    def counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            out.rows_in += len(batch)
-            yield batch
+    def work(out: PartOutput) -> Committed:
+        def counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                out.rows_in += len(batch)
+                yield batch
 
-    inputs: dict[str, Iterator[pa.RecordBatch]] = {}
-    for name, source in stage.inputs.items():
-        assert source.key is not None
-        readers = [SpoolReader(spool_path(stage, name, part.index)) for part in source.parts]
-        inputs[name] = counted(sorted_partition(readers, source.key, task, stage.partitions))
-    try:
-        build(stage.reduce).reduce(inputs, out)
+        inputs: dict[str, Iterator[pa.RecordBatch]] = {}
+        for name, source in stage.inputs.items():
+            assert source.key is not None
+            found = arrived(name)
+            inputs[name] = counted(
+                sorted_partition(found.chunks, found.schema, source.key, task, stage.partitions)
+            )
+        reduce.reduce(inputs, out)
         return out.commit(out.rows_in, 0)
+
+    return _once(stage, task, run, work)
+
+
+def _once(stage: Stage, task: TaskId, run: str, work: Callable[[PartOutput], Committed]) -> Committed:
+    """What `work` commits, or what another worker or driver has committed meanwhile: then what this one was
+    to read may be gone already."""
+    directory = place(stage.directory)
+    entry = read_entry(directory, task)
+    if entry is not None:
+        return entry
+    out = PartOutput(directory, task, run)
+    try:
+        return work(out)
+    except Exception:
+        out.abandon()
+        entry = read_entry(directory, task)
+        if entry is None:
+            raise
+        return entry
     except BaseException:
         out.abandon()
         raise
 
 
-def _flow(source: Input, part: PartRef, out: PartOutput) -> Iterator[pa.RecordBatch]:
-    """The batches of a part after all operators."""
+def _flow(source: Input, part: PartRef, out: PartOutput, prefetch: bool = False) -> Iterator[pa.RecordBatch]:
+    """The batches of a part after all operators; with `prefetch` they are read while these work."""
     operators: list[Operator] = [build(ref) for ref in source.maps]
     for operator in operators:
         operator.begin(part.index)
     batches = build(part.reader).read(part.index, out) if part.reader else read_part(part, source.columns)
+    if prefetch and not part.reader:  # a reader writes to `out` too, and only in this thread
+        batches = ahead(batches)
     for batch in batches:
         out.rows_in += len(batch)
         for operator in operators:
             batch = operator.apply(batch, out)
         yield batch
-    for place, operator in enumerate(operators):
+    for number, operator in enumerate(operators):
         last = operator.end(out)
         if last is not None:
-            for follower in operators[place + 1 :]:
+            for follower in operators[number + 1 :]:
                 last = follower.apply(last, out)
             yield last

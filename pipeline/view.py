@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from .operator import LayerReader, build
 from .stage import Layer, PartRef
+from .store import open_parquet
 
 ROW_BITS = 32  # position = ingest part << 32 | row in that part
 BATCH_ROWS = 1024
@@ -146,7 +147,7 @@ def _in_range(table: pa.Table, low: np.uint64, high: np.uint64) -> pa.Table:
 
 
 def _read_range(layer: Layer, names: Sequence[str], low: np.uint64, high: np.uint64) -> pa.Table:
-    with pq.ParquetFile(layer.path) as file:
+    with open_parquet(layer.path) as file:
         groups = _groups_in_range(file, low, high)
         return _in_range(
             file.read_row_groups(groups, columns=["position", *names]), low, high
@@ -158,7 +159,7 @@ def _stream_range(
 ) -> Iterator[pa.RecordBatch]:
     """Batches cut by fixed rules, so that every engine and every worker sees the same ones."""
     columns = ["position", *dict.fromkeys(names)]
-    with pq.ParquetFile(layer.path) as file:
+    with open_parquet(layer.path) as file:
         schema = pa.schema([file.schema_arrow.field(name) for name in columns])
         empty = True
         for group in _groups_in_range(file, low, high):

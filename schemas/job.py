@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from .engines import Beam, Ray
 from .quantities import PositiveInt, Size
 from .steps import NAME_PATTERN, AnyStep
 from .verbs import Model
@@ -154,8 +155,9 @@ class Run(Model):
     work: str = Field(
         default="",
         pattern=NO_NULL,
-        description="Local folder for what a resumed run reuses. Where left out, OUTPUT/.work; for an output "
-        "in a store, a folder of its own in $XDG_CACHE_HOME/thresher/work, as ~/.cache/thresher/work.",
+        description="For what a resumed run reuses: a folder that every worker can reach, or one in an "
+        "object store (s3://bucket/folder). Where left out, OUTPUT/.work; for an output in a store, a local "
+        "folder of its own in $XDG_CACHE_HOME/thresher/work, as ~/.cache/thresher/work.",
     )
     directory: str = Field(
         default="",
@@ -169,6 +171,8 @@ class Run(Model):
         description="Bytes of input that one task reads: larger files are cut where their format allows, "
         "smaller ones go together.",
     )
+    ray: Ray = Field(default_factory=Ray, description="Of engine ray, and of steps `on: ray`.")
+    beam: Beam = Field(default_factory=Beam, description="Of engine beam, and of steps `on: beam`.")
     min_free: Size = Field(
         default=1_000_000_000,
         description="With less free on a disk that it writes to, a run does not start, "

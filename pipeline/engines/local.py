@@ -12,11 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import connection, parent_process
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from ..stage import Committed, Stage, TaskFailed, TaskId
+from ..probe import answer
+from ..scratch import scratch
+from ..stage import Committed, EngineError, Probe, Stage, TaskFailed, TaskId
+from ..storage import place
 from ..task import map_task, reduce_task, spool_path, spool_task
 
 _starting = threading.Lock()  # threads that run jobs share one __main__
@@ -89,11 +94,27 @@ class LocalEngine:
         # Libraries are imported, and kernels compiled or loaded, once: in the server that workers fork from.
         self._context.set_forkserver_preload(["thresher.pipeline.engines.preload", *kernels])
         self._pool: ProcessPoolExecutor | None = None
+        self._size = workers  # of the pool
+
+    def check(self, probe: Probe) -> None:
+        """See Engine.check. Workers are children of this process: what it reaches, they reach."""
+        told = answer(probe)
+        if told is not None:
+            raise EngineError(told)
 
     def run(self, stage: Stage, todo: Sequence[TaskId]) -> Iterator[Committed]:
         """See Engine.run."""
         if not todo:
             return
+        most = stage.resources.actors[1] if stage.resources.actors else self._workers
+        self._resize(min(self._workers, most))
+        try:
+            yield from self._run_stage(stage, todo)
+        finally:
+            if stage.owns_model:
+                self._drop_pool()  # and the memory that the model takes
+
+    def _run_stage(self, stage: Stage, todo: Sequence[TaskId]) -> Iterator[Committed]:
         if stage.reduce is None:
             ((name, source),) = stage.inputs.items()
             wanted = set(todo)
@@ -102,17 +123,25 @@ class LocalEngine:
                 stage.name, ((part.index, map_task, (stage.on_part(name, part),)) for part in parts)
             )
             return
+        if not isinstance(place(stage.directory), Path):
+            # Nobody else reads it: what stays on this machine need not travel.
+            stage = replace(stage, spool=str(scratch() / "spool" / Path(stage.directory).name))
         sends = (
             (part.index, spool_task, (stage.on_part(name, part),))
             for name, source in stage.inputs.items()
             for part in source.parts
-            if not spool_path(stage, name, part.index).exists()
+            if not spool_path(stage, name, part.index).is_file()
         )
         for _ in self._complete(stage.name, sends):
             pass
         side = stage.on_partition()
         reduces = ((task, reduce_task, (side, task)) for task in todo)
         yield from self._complete(stage.name, reduces, of_parts=False)
+
+    def _resize(self, size: int) -> None:
+        if size != self._size:
+            self._drop_pool()
+            self._size = size
 
     def _complete(self, stage: str, calls: Iterable[Call], of_parts: bool = True) -> Iterator[Any]:
         fresh = iter(calls)
@@ -123,7 +152,7 @@ class LocalEngine:
         running: dict[Future[Any], Call] = {}
         exhausted = False
         while True:
-            while not suspects and not exhausted and len(running) < 2 * self._workers:
+            while not suspects and not exhausted and len(running) < 2 * self._size:
                 call = again.pop() if again else next(fresh, None)
                 if call is None:
                     exhausted = True
@@ -161,9 +190,7 @@ class LocalEngine:
 
     def _submit(self, running: dict[Future[Any], Call], call: Call) -> None:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self._workers, mp_context=self._context, initializer=_start_worker
-            )
+            self._pool = ProcessPoolExecutor(self._size, mp_context=self._context, initializer=_start_worker)
         _, work, arguments = call
         try:
             with _starting_workers():

@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..operator import Operator, Output, Reader, Reducer
+from ..store import open_parquet
 from ..view import ROW_BITS
 from .groups import Giant, groups
 
@@ -71,7 +71,7 @@ class ReadIds(Reader):
 def _numbered(path: str, number: int, wanted: tuple[str, ...]) -> Iterator[tuple[pa.Array, pa.RecordBatch]]:
     """The rows of a file of saved keys, at least one batch, each with its number over all files."""
     row = number << ROW_BITS
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         columns = [name for name in wanted if name in file.schema_arrow.names]
         empty = pa.RecordBatch.from_pylist(
             [], schema=pa.schema([file.schema_arrow.field(c) for c in columns])

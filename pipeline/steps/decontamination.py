@@ -14,7 +14,7 @@ from ..evaluation_sets import EvaluationError, read_items, text_of
 from ..operator import Combiner, Operator, Output, Reader, Reducer
 from ..sources.files import SourceFile, expand
 from ..stage import StreamRef
-from ..store import HashedFile
+from ..store import HashedFile, at_hand
 
 KERNELS: Final = ("thresher.filters.dedup.decontamination", "thresher.filters.dedup.windows")
 ITEMS: Final = pa.schema(
@@ -123,7 +123,8 @@ class _Searching(Operator):
         self._how = Normalization(**normalization)
 
     def open(self) -> None:
-        self._index = self._library.read_index(self._path)
+        with at_hand(self._path) as file:
+            self._index = self._library.read_index(file)
 
 
 class CountRecords(_Searching):

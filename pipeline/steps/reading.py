@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 
 from ...schemas.records import RAW_TEXT
@@ -21,6 +20,7 @@ from ..sources.files import SourceError, SourceFile, expand
 from ..sources.reader import read, read_texts
 from ..sources.split import Split
 from ..stage import Layer, OperatorRef, PartRef, StreamRef
+from ..store import open_parquet
 from ..view import ROW_BITS
 
 
@@ -113,7 +113,7 @@ class ReadStream(Reader):
         self._path = path
 
     def read(self, part: int, out: Output) -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(self._path) as file:
+        with open_parquet(self._path) as file:
             yield pa.RecordBatch.from_pylist([], schema=file.schema_arrow)
             for group in range(file.metadata.num_row_groups):
                 yield from file.read_row_group(group).combine_chunks().to_batches()

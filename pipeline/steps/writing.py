@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ...schemas.contracts import Scorer
 from ...schemas.ledger import LEDGER
@@ -20,6 +19,7 @@ from ..exchange import partition_of
 from ..operator import Operator, Output, Reader, Reducer
 from ..sinks import open_sink
 from ..stage import Layer, OperatorRef, PartRef, StreamRef
+from ..store import open_parquet
 from ..view import BATCH_ROWS, ROW_BITS, read_part
 
 # Figures of a shard: its tokens, and its records by language.
@@ -185,11 +185,16 @@ class ReadLedger(Reader):
         self._paths = list(paths)
 
     def read(self, part: int, out: Output) -> Iterator[pa.RecordBatch]:
-        tables = [pq.read_table(path, schema=LEDGER) for path in self._paths]
+        tables = [_read_ledger(path) for path in self._paths]
         rows = pa.concat_tables(tables) if tables else LEDGER.empty_table()
         yield from rows.sort_by("position").combine_chunks().to_batches() or [
             pa.RecordBatch.from_arrays([pa.array([], field.type) for field in LEDGER], schema=LEDGER)
         ]
+
+
+def _read_ledger(path: str) -> pa.Table:
+    with open_parquet(path) as file:
+        return file.read().cast(LEDGER)
 
 
 class WriteLedger(Operator):

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from thresher.pipeline.stage import Committed, Stage, TaskFailed, TaskId
+from thresher.pipeline.probe import answer
+from thresher.pipeline.stage import Committed, Probe, Stage, TaskFailed, TaskId
 from thresher.pipeline.task import map_task, reduce_task, spool_path, spool_task
 
 
@@ -18,6 +19,10 @@ class InlineEngine:
 
     def __init__(self, workers: int, run: str, kernels: Sequence[str] = ()) -> None:
         self._run = run
+
+    def check(self, probe: Probe) -> None:
+        """See Engine.check."""
+        assert answer(probe) is None
 
     def run(self, stage: Stage, todo: Sequence[TaskId]) -> Iterator[Committed]:
         """See Engine.run."""
@@ -31,7 +36,7 @@ class InlineEngine:
         unsent = [
             (part.index, stage.on_part(name, part))
             for name, part in parts
-            if not spool_path(stage, name, part.index).exists()
+            if not spool_path(stage, name, part.index).is_file()
         ]
         for _ in self._complete(stage.name, unsent, spool_task, of_parts=True):
             pass
@@ -60,6 +65,6 @@ class InlineEngine:
 def inline_tasks() -> Iterator[None]:
     """Jobs run their tasks in this process, and nothing waits for the disk."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("thresher.pipeline.runner.LocalEngine", InlineEngine)
+        patch.setattr("thresher.pipeline.engines.opening.LocalEngine", InlineEngine)
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield

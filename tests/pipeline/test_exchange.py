@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from thresher.pipeline.exchange import Spool, SpoolReader, partition_of, sorted_partition
+from thresher.pipeline.exchange import Spool, SpoolReader, chunks_of, partition_of, sorted_partition
 
 KEYS = st.lists(
     st.lists(st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 7, 2**63, 2**64 - 1])), max_size=30),
@@ -35,7 +35,8 @@ def exchanged(tmp: Path, parts: list[list[int]], partitions: int, limit: int) ->
     readers = [SpoolReader(path) for path in paths]
     rows: list[tuple[int, int]] = []
     for partition in range(partitions):
-        for chunk in sorted_partition(readers, "key", partition, partitions, limit):
+        chunks = chunks_of(readers, partition)
+        for chunk in sorted_partition(chunks, readers[0].schema, "key", partition, partitions, limit):
             rows.extend(zip(chunk.column("key").to_pylist(), chunk.column("row").to_pylist(), strict=True))
     return rows
 

@@ -1,0 +1,58 @@
+"""Files that only one process needs, and for a while: in a folder of its own, gone when the process is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+from typing import IO, Final
+
+_PREFIX: Final = "thresher-scratch-"
+_LOCK: Final = "alive"
+
+_mine: tuple[int, Path, IO[str]] | None = None  # the process that made it, the folder, its lock
+
+
+def scratch() -> Path:
+    """The folder of this process, under the system's folder for temporary files (TMPDIR).
+
+    The first call removes the folders of processes that were killed: their locks are free.
+    """
+    global _mine
+    if _mine is None or _mine[0] != os.getpid():
+        parent = Path(tempfile.gettempdir())
+        _sweep(parent)
+        _mine = (os.getpid(), *_make(parent))
+    return _mine[1]
+
+
+def close() -> None:
+    """Removes the folder of this process; a later call of `scratch` makes another."""
+    global _mine
+    if _mine is not None and _mine[0] == os.getpid():
+        _, folder, lock = _mine
+        _mine = None
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
+
+
+def _make(parent: Path) -> tuple[Path, IO[str]]:
+    # Locked before it has its name: who finds it free may take the process for dead and remove it.
+    hidden = parent / f".{_PREFIX}{uuid.uuid4().hex}"
+    hidden.mkdir(mode=0o700)
+    lock = (hidden / _LOCK).open("x")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return hidden.rename(parent / hidden.name[1:]), lock
+
+
+def _sweep(parent: Path) -> None:
+    for folder in parent.glob(f"{_PREFIX}*"):
+        try:
+            with (folder / _LOCK).open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # alive, another user's, or being removed by somebody else
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
