@@ -47,6 +47,8 @@ EXTRAS = {
     "tokens": ["sentencepiece>=0.2", "tokenizers>=0.20"],
     "remote": ["aiohttp>=3.9", "huggingface-hub>=0.25", "s3fs>=2024.6"],
     "gcs": ["gcsfs>=2024.6"],
+    "ray": ["ray[default]>=2.40"],
+    "beam": ["apache-beam>=2.65"],
     "train": ["fasttext>=0.9.3"],
     "test": [
         "atheris>=2.3",
