@@ -237,8 +237,9 @@ def _blame(
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             _blame(operand, not expected, rows, columns, values)
         case ast.BoolOp(values=operands):
+            decided = _is(_evaluate(node, columns), not expected)
             for operand in [operand for operand in operands if _names(operand)]:
-                guilty = rows & ~_is(_evaluate(operand, columns), expected)
+                guilty = rows & _decides(_evaluate(operand, columns), expected, decided)
                 _blame(operand, expected, guilty, columns, values)
                 rows = rows & ~guilty
         case ast.IfExp(test=test, body=body, orelse=orelse):
@@ -247,17 +248,24 @@ def _blame(
             _blame(orelse, expected, rows & ~holds, columns, values)
         case ast.Compare():
             links = list(_links(node))
+            decided = _is(_evaluate(node, columns), not expected)
             for link in links:
                 held = _link(link, columns)
                 if isinstance(held, pa.Scalar):
                     held = pa.array([held.as_py()] * len(rows), pa.bool_())
-                guilty = rows & ~_is(held, expected)
+                guilty = rows & _decides(held, expected, decided)
                 _show(link[0] if _names(link[0]) else link[2], guilty, columns, values)
                 rows = rows & ~guilty
         case ast.Call(args=arguments):
             _show(arguments[0], rows, columns, values)
         case _:
             _show(node, rows, columns, values)
+
+
+def _decides(value: pa.Array, expected: bool, decided: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Where an operand makes the whole what it is: by a value where the whole is `decided`, by a null else."""
+    against: npt.NDArray[np.bool_] = _is(value, not expected)
+    return np.where(decided, against, ~against & ~_is(value, expected))
 
 
 def _show(node: ast.expr, rows: npt.NDArray[np.bool_], columns: Columns, values: list[str | None]) -> None:

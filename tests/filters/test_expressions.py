@@ -273,6 +273,26 @@ def test_the_value_that_decided_is_the_first_operand_of_the_first_failure(
     assert parse(expression).deciding(COLUMNS).to_pylist() == values
 
 
+@pytest.mark.parametrize(
+    ("condition", "a", "b", "decided"),
+    [
+        ("a > 5 and b > 3", None, 1.0, "1.0"),
+        ("a > 5 and b > 3", None, 9.0, "null"),
+        ("a > 5 or b > 3", 1.0, None, "null"),
+        ("a > 5 or b > 3", 1.0, 2.0, "1.0"),
+        ("3 < a < b", None, 1.0, "null"),
+        ("a < b < 0", None, 1.0, "1.0"),
+        ("not (a > 5 and b > 3)", None, 9.0, "null"),
+    ],
+)
+def test_a_null_decides_only_where_no_value_does(
+    condition: str, a: float | None, b: float | None, decided: str
+) -> None:
+    columns = {"a": pa.array([a], pa.float64()), "b": pa.array([b], pa.float64())}
+    _, values = evaluate_rules([("it", parse(condition))], columns, "drop")
+    assert values.to_pylist() == [decided]
+
+
 def test_values_are_written_with_the_digits_of_their_precision() -> None:
     columns = {"score": pa.array([0.1, 0.65], pa.float32()), "long": pa.array(["y" * 999, "n"])}
     assert parse("score > 5").deciding(columns).to_pylist() == ["0.1", "0.65"]
