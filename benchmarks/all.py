@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, and a table of their figures at the end.
 
-    python benchmarks/all.py --corpus DIR [--peer-python PYTHON] [--quick] [--only minhash engine]
+    python benchmarks/all.py --corpus DIR [--peer-python PYTHON] [--quick] [--only minhash commands]
 
 `--quick` takes samples, in under five minutes: too short for figures to quote, long enough to see that
 everything runs. A target that is not met is said; the exit status is 1 only where a benchmark failed.
@@ -45,7 +45,7 @@ BENCHMARKS = (
     ),
     Benchmark("exact", quick=("--documents", "4000"), alternates=True),
     Benchmark("growth", quick=("--pages", "200", "--sizes", "1", "2")),
-    Benchmark("engine", quick=("--all", "4000", "--documents", "60"), peers=False, alternates=True),
+    Benchmark("commands", quick=("--all", "4000", "--documents", "60"), peers=False, alternates=True),
     Benchmark("warc", quick=("--limit", "300", "--rounds", "3"), corpus="--pages", source="html_paths.txt"),
     Benchmark("extraction", corpus=None),
     Benchmark("scoring", quick=("--documents", "1000")),

@@ -178,7 +178,7 @@ class Publish(Operator):
 class Rules(Operator):
     """Drops a record at the first rule that it breaks."""
 
-    version = 1
+    version = 2
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Whole commands: filters from files to shards beside datatrove's, and what starting costs.
 
-    python benchmarks/engine.py --corpus DIR [--peer-python PYTHON] [--documents 1000] [--runs 3]
+    python benchmarks/commands.py --corpus DIR [--peer-python PYTHON] [--documents 1000] [--runs 3]
 
 The job is FineWeb's filters: Gopher repetition and quality, C4, FineWeb. Ours runs over the whole corpus as
 `thresher run` with one worker; both run over the same sample, Parquet to Parquet. Seconds are CPU seconds
