@@ -19,6 +19,7 @@ from .planner import Plan
 from .sinks import suffix_of
 from .stage import Committed, Input, OperatorRef, PartRef
 from .steps.writing import (
+    OUTPUT_BYTES,
     CollectRecords,
     Measure,
     ReadLedger,
@@ -33,15 +34,10 @@ LEDGER_SHARES = {"full": 1.0, "sampled": 0.01, "counts": 0.0}
 
 def export(driver: Driver, job: Job, planned: Plan, parts: tuple[PartRef, ...]) -> list[Committed]:
     """Writes the shards into the work directory; they are published at the end of the job."""
+    measured = {"records": Input(parts, (OperatorRef.of(Measure),), columns=("bytes",))}
+    bytes_ = _bytes(driver.run("sizes", measured))
     if job.output.shuffle == "global":
-        parts = _shuffle(driver, planned, parts, job.run.seed)
-    sizes = [
-        committed.accounts["figures"]
-        for committed in driver.run(
-            "sizes", {"records": Input(parts, (OperatorRef.of(Measure),), columns=("bytes",))}
-        )
-    ]
-    bytes_ = [size.get("output_bytes", 0) for size in sizes]
+        parts, bytes_ = _shuffle(driver, planned, parts, job.run.seed, sum(bytes_))
     permuted = job.output.shuffle == "parts"
     order = list(range(len(parts)))
     if permuted:
@@ -70,6 +66,10 @@ def export(driver: Driver, job: Job, planned: Plan, parts: tuple[PartRef, ...]) 
         **_counting(job),
     )
     return driver.run("export", {"records": Input(tuple(sources), (write,))})
+
+
+def _bytes(commits: Sequence[Committed]) -> list[int]:
+    return [committed.accounts["figures"].get(OUTPUT_BYTES, 0) for committed in commits]
 
 
 def _counting(job: Job) -> dict[str, str]:
@@ -121,8 +121,11 @@ def _shard_part(
     return PartRef(number, reader=OperatorRef.of(ReadShard, **arguments), bytes=bytes_, identity=identity)
 
 
-def _shuffle(driver: Driver, planned: Plan, parts: tuple[PartRef, ...], seed: int) -> tuple[PartRef, ...]:
-    partitions = partitions_for(sum(part.bytes for part in parts))
+def _shuffle(
+    driver: Driver, planned: Plan, parts: tuple[PartRef, ...], seed: int, size: int
+) -> tuple[tuple[PartRef, ...], list[int]]:
+    """The records, which are so many bytes, in random order; the parts, and the bytes of each."""
+    partitions = partitions_for(size)
     commits = driver.run(
         "shuffle",
         {
@@ -133,7 +136,7 @@ def _shuffle(driver: Driver, planned: Plan, parts: tuple[PartRef, ...], seed: in
         partitions=partitions,
         reduce=OperatorRef.of(CollectRecords, partitions=partitions),
     )
-    return tuple(
+    shuffled = tuple(
         PartRef(
             c.task,
             (layer_of(c, "records"),),
@@ -142,6 +145,7 @@ def _shuffle(driver: Driver, planned: Plan, parts: tuple[PartRef, ...], seed: in
         )
         for c in commits
     )
+    return shuffled, _bytes(commits)
 
 
 def write_ledger(driver: Driver, parts: Sequence[int], share: str) -> list[Committed]:

@@ -25,15 +25,20 @@ from ..view import BATCH_ROWS, ROW_BITS, read_part
 # Figures of a shard: its tokens, and its records by language.
 TOKENS: Final = "tokens"
 LANGUAGE: Final = "lang:"
+# A figure of a part: the bytes of its records, uncompressed.
+OUTPUT_BYTES: Final = "output_bytes"
 
 
 class Measure(Operator):
-    """Adds up the records of a part and their bytes, from which shards are planned."""
+    """Adds up the bytes of the records of a part, from which shards are planned."""
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
-        out.accounts.figures["output_records"] += len(batch)
-        out.accounts.figures["output_bytes"] += pc.sum(batch.column("bytes")).as_py() or 0
+        _count_bytes(batch, out)
         return batch
+
+
+def _count_bytes(batch: pa.RecordBatch, out: Output) -> None:
+    out.accounts.figures[OUTPUT_BYTES] += pc.sum(batch.column("bytes")).as_py() or 0
 
 
 SHUFFLE = "shuffle"  # what ids are drawn for
@@ -59,6 +64,7 @@ class CollectRecords(Reducer):
                 partition = int(partition_of(batch.column("key").to_numpy()[:1], self._partitions)[0])
             first = (partition << ROW_BITS) + row
             row += len(batch)
+            _count_bytes(batch, out)
             positions = pa.array(np.arange(first, first + len(batch), dtype=np.uint64))
             out.emit("records", batch.drop_columns(["key"]).set_column(0, "position", positions))
 
