@@ -69,6 +69,8 @@ EXTRAS = {
 
 setup(
     name="thresher",
+    # pip runs this file from a script of its own; unnamed it would become a module of the package.
+    script_name="setup.py",
     version="0.1.0",
     description="Large-scale curation and filtering of pretraining data",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),

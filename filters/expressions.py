@@ -263,7 +263,7 @@ def _blame(
 
 
 def _decides(value: pa.Array, expected: bool, decided: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Where an operand makes the whole what it is: by a value where the whole is `decided`, by a null else."""
+    """Where an operand makes the whole what it is: by a value where that is `decided`, else by a null."""
     against: npt.NDArray[np.bool_] = _is(value, not expected)
     return np.where(decided, against, ~against & ~_is(value, expected))
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar, cast
 try:
     import click
 
-    from .train_commands import register
+    from . import submit_commands, train_commands
 except KeyboardInterrupt:
     sys.exit(130)
 
@@ -205,6 +205,9 @@ def status(place: str, overrides: tuple[str, ...], as_json: bool) -> None:
     _answer(reading.status(find(place, overrides)), reading.told, as_json)
 
 
+submit_commands.register(cli)
+
+
 @cli.command()
 @click.argument("file", metavar="PART|SHARD")
 @click.option("--rows", type=click.IntRange(min=0), default=3, show_default=True, help="Records to show.")
@@ -339,7 +342,7 @@ def train() -> None:
     """
 
 
-register(train)
+train_commands.register(train)
 
 
 def _read(name: str) -> bytes:

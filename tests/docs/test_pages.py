@@ -43,17 +43,81 @@ page = _load("documentation_page", Path(__file__).with_name("page.py"))
 crawl = _load("documentation_crawl", Path(__file__).parents[1] / "recipes" / "conftest.py")
 
 
+services = _load("beam_services", Path(__file__).parents[1] / "engines" / "beam_services.py")
+clusters = _load("ray_head", Path(__file__).parents[1] / "jobs" / "ray_head.py")
+
+
 # Pages with many runs of whole jobs.
 LONG = ("dedup", "select")
+# Pages whose reader has a cluster.
+ON_CLUSTERS = ("beam", "ray")
 
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=pytest.mark.slow) if path.stem in LONG else path for path in PAGES],
+    [
+        pytest.param(path, marks=pytest.mark.slow) if path.stem in LONG else path
+        for path in PAGES
+        if path.stem not in ON_CLUSTERS
+    ],
     ids=lambda path: path.stem,
 )
 def test_what_a_page_tells_its_reader_to_do_works_as_it_shows(path: Path, tmp_path: Path) -> None:
     page.follow(path.read_text(encoding="utf-8"), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_page_on_ray_works_beside_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="needs ray[default]")
+    (tmp_path / "shared").mkdir()
+    with clusters.ray_head() as head:
+        monkeypatch.setenv("CLUSTER", head.dashboard)
+        monkeypatch.setenv("RAY_AUTH_TOKEN", head.token)
+        monkeypatch.setenv("SHARED", str(tmp_path / "shared"))
+        page.follow((DOCS / "ray.md").read_text(encoding="utf-8"), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_page_on_beam_works_beside_a_job_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("apache_beam", reason="needs apache-beam")
+    with services.beam_services(tmp_path / "services") as started:
+        monkeypatch.setenv("JOBS", f"{services.LOOPBACK}:{started.job_port}")
+        monkeypatch.setenv("WORKERS", f"{services.LOOPBACK}:{started.worker_port}")
+        page.follow((DOCS / "beam.md").read_text(encoding="utf-8"), tmp_path)
+
+
+def test_the_examples_of_clusters_are_what_ray_and_kuberay_read_and_name_one_image() -> None:
+    folder = DOCS / "cluster"
+    cluster = yaml.safe_load((folder / "ray-cluster.yaml").read_text(encoding="utf-8"))
+    config, job = yaml.safe_load_all((folder / "rayjob.yaml").read_text(encoding="utf-8"))
+    (head,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    (worker,) = group["template"]["spec"]["containers"]
+    image = cluster["docker"]["image"]
+    assert head["image"] == worker["image"] == image
+    assert f"--target ray -t {image} " in (folder / "Dockerfile").read_text(encoding="utf-8")
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert f"ray=={job['spec']['rayClusterSpec']['rayVersion']}\n" in constraints
+    assert f"sdk:{re.findall(r'apache.beam==(.*)', constraints)[0]} " in (folder / "Dockerfile").read_text()
+    (mounted,) = head["volumeMounts"]
+    assert job["spec"]["entrypoint"] == f"thresher run {mounted['mountPath']}/job.yaml"
+    (volume,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["volumes"]
+    assert volume["configMap"]["name"] == config["metadata"]["name"]
+    assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    loaded = thresher.load(yaml.safe_load(config["data"]["job.yaml"]), check=False)
+    assert (loaded.run.engine, loaded.run.ray.address) == ("ray", "auto")
+
+
+def test_ray_takes_the_example_of_a_cluster() -> None:
+    pytest.importorskip("ray", reason="needs ray[default]")
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    example = yaml.safe_load((DOCS / "cluster" / "ray-cluster.yaml").read_text(encoding="utf-8"))
+    complete = prepare_config(example)
+    validate_config(complete)
+    assert complete["max_workers"] == len(example["provider"]["worker_ips"])
 
 
 @pytest.mark.slow
