@@ -88,6 +88,8 @@ def reduce_task(stage: Stage, task: TaskId, run: str) -> Committed:
 
     def arrived(name: str) -> Arrived:
         readers = [SpoolReader(spool_path(stage, name, part.index)) for part in stage.inputs[name].parts]
+        if not readers:
+            raise ValueError(f"input {name} has no parts, so nothing says which columns it has")
         return Arrived(readers[0].schema, chunks_of(readers, task))
 
     return _reduce(stage, task, run, arrived)

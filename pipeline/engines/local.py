@@ -6,9 +6,9 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -20,15 +20,12 @@ from typing import Any
 
 from ..probe import answer
 from ..scratch import scratch
-from ..stage import Committed, EngineError, Probe, Stage, TaskFailed, TaskId
+from ..stage import Committed, EngineError, Probe, Stage, TaskId
 from ..storage import place
-from ..task import map_task, reduce_task, spool_path, spool_task
+from .attempts import TRIES as TRIES
+from .attempts import Attempts, Call, map_calls, reduce_calls, send_calls
 
 _starting = threading.Lock()  # threads that run jobs share one __main__
-TRIES = 3
-DIED = "its worker process died (killed, out of memory, or crashed)"
-
-Call = tuple[TaskId, Callable[..., Any], tuple[Any, ...]]  # a task, what to call, with what
 
 
 def _start_worker() -> None:
@@ -116,48 +113,34 @@ class LocalEngine:
 
     def _run_stage(self, stage: Stage, todo: Sequence[TaskId]) -> Iterator[Committed]:
         if stage.reduce is None:
-            ((name, source),) = stage.inputs.items()
-            wanted = set(todo)
-            parts = (part for part in source.parts if part.index in wanted)
-            yield from self._complete(
-                stage.name, ((part.index, map_task, (stage.on_part(name, part),)) for part in parts)
-            )
+            yield from self._complete(Attempts(stage.name, map_calls(stage, todo), of_parts=True))
             return
-        if not isinstance(place(stage.directory), Path):
-            # Nobody else reads it: what stays on this machine need not travel.
-            stage = replace(stage, spool=str(scratch() / "spool" / Path(stage.directory).name))
-        sends = (
-            (part.index, spool_task, (stage.on_part(name, part),))
-            for name, source in stage.inputs.items()
-            for part in source.parts
-            if not spool_path(stage, name, part.index).is_file()
-        )
-        for _ in self._complete(stage.name, sends):
+        if isinstance(place(stage.directory), Path):
+            yield from self._exchange(stage, todo)
+            return
+        # Nobody else reads what is sent: it stays on this machine.
+        with tempfile.TemporaryDirectory(prefix="spool-", dir=scratch(), ignore_cleanup_errors=True) as spool:
+            yield from self._exchange(replace(stage, spool=spool), todo)
+
+    def _exchange(self, stage: Stage, todo: Sequence[TaskId]) -> Iterator[Committed]:
+        for _ in self._complete(Attempts(stage.name, send_calls(stage), of_parts=True)):
             pass
-        side = stage.on_partition()
-        reduces = ((task, reduce_task, (side, task)) for task in todo)
-        yield from self._complete(stage.name, reduces, of_parts=False)
+        yield from self._complete(Attempts(stage.name, reduce_calls(stage, todo), of_parts=False))
 
     def _resize(self, size: int) -> None:
         if size != self._size:
             self._drop_pool()
             self._size = size
 
-    def _complete(self, stage: str, calls: Iterable[Call], of_parts: bool = True) -> Iterator[Any]:
-        fresh = iter(calls)
-        again: list[Call] = []  # failed: they may run beside others
+    def _complete(self, attempts: Attempts) -> Iterator[Any]:
         suspects: list[Call] = []  # in flight when a worker died: they run alone
-        tries: Counter[TaskId] = Counter()
-        failures: dict[TaskId, str] = {}
         running: dict[Future[Any], Call] = {}
-        exhausted = False
         while True:
-            while not suspects and not exhausted and len(running) < 2 * self._size:
-                call = again.pop() if again else next(fresh, None)
+            while not suspects and len(running) < 2 * self._size:
+                call = attempts.take()
                 if call is None:
-                    exhausted = True
-                else:
-                    self._submit(running, call)
+                    break
+                self._submit(running, call)
             if suspects and not running:
                 self._submit(running, suspects.pop())
             if not running:
@@ -169,32 +152,24 @@ class LocalEngine:
                 error = future.exception()
                 if error is None:
                     yield future.result()
-                    continue
-                died = isinstance(error, BrokenProcessPool)
-                broken = broken or died
-                tries[call[0]] += 1
-                if tries[call[0]] >= TRIES:
-                    failures[call[0]] = DIED if died else f"{type(error).__name__}: {error}"
-                elif died:
-                    suspects.append(call)
-                else:
-                    again.append(call)
-                    exhausted = False
+                elif isinstance(error, BrokenProcessPool):
+                    broken = True
+                    if attempts.died(call):
+                        suspects.append(call)
+                elif attempts.raised(call, f"{type(error).__name__}: {error}"):
+                    attempts.put_back(call)
             if broken:
-                tries.update(call[0] for call in running.values())
-                suspects.extend(running.values())
+                suspects.extend(call for call in running.values() if attempts.died(call))
                 running.clear()
                 self._drop_pool()
-        if failures:
-            raise TaskFailed(stage, failures, of_parts)
+        attempts.end()
 
     def _submit(self, running: dict[Future[Any], Call], call: Call) -> None:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(self._size, mp_context=self._context, initializer=_start_worker)
-        _, work, arguments = call
         try:
             with _starting_workers():
-                running[self._pool.submit(work, *arguments, self._run)] = call
+                running[self._pool.submit(call.work, *call.arguments, self._run)] = call
         except BrokenProcessPool:
             self._drop_pool()
             self._submit(running, call)
