@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from ..schemas.engines import Beam, Ray
 from ..schemas.job import Input, Job, Output
 from .checking_columns import check_columns
-from .checking_steps import check_step
+from .checking_steps import check_placement, check_step
+from .doctor import is_usable
 from .outline import URL, Outline
 from .problems import Path, Problem
 
@@ -34,6 +35,7 @@ def check_outline(outline: Outline, allow_code: bool = False) -> list[Problem]:
     for path, step in outline.all_steps:
         if step is not None:
             problems += check_step(step, (*path, step.kind), outline, allow_code)
+            problems += check_placement(step, path, step.on or (outline.run.engine if outline.run else None))
     return list(dict.fromkeys([*problems, *check_columns(outline, allow_code)]))
 
 
@@ -71,7 +73,7 @@ def _check_overlap(pattern: str, files: Sequence[str], output: Output, path: Pat
 
 
 def _check_places(outline: Outline) -> Iterator[Problem]:
-    """Output is a folder or lies in a store that can be written to; work is a folder of this machine."""
+    """Output and work are folders, or lie in a store that can be written to."""
     from ..pipeline.storage import why_not_writable
     from ..schemas.contracts import AssetError
     from ..scorers.assets import LocalAssets
@@ -95,17 +97,35 @@ def _check_places(outline: Outline) -> Iterator[Problem]:
         except AssetError as error:
             yield Problem(("output", "tokenizer"), str(error))
     if run is not None and URL.match(run.work):
-        yield Problem(
-            ("run", "work"), f"{run.work} is not a local folder; a run works in one, wherever its output goes"
-        )
+        scheme = run.work.partition("://")[0].lower()
+        reason = why_not_writable(run.work)
+        if reason is None and scheme == "memory":
+            reason = f"{run.work} is in the memory of one process, which no worker sees; name a folder"
+        if reason is not None:
+            yield Problem(("run", "work"), reason)
 
 
 def _check_engines(outline: Outline) -> Iterator[Problem]:
-    named: list[tuple[Path, str | None]] = [(("run", "engine"), outline.run.engine if outline.run else None)]
+    """Engines are installed, and what the job says about them goes with those that it uses."""
+    run = outline.run
+    named: list[tuple[Path, str | None]] = [(("run", "engine"), run.engine if run else None)]
     named += [((*path, "on"), step.on) for path, step in outline.all_steps if step is not None]
     for path, engine in named:
-        if engine and importlib.util.find_spec(f"..pipeline.engines.{engine}", __package__) is None:
-            yield Problem(path, f"this version of thresher has no engine {engine}; write local")
+        if engine and not is_usable(engine):
+            told = f"engine {engine} is not installed: pip install 'thresher[{engine}]'"
+            yield Problem(path, told)
+    if run is None:
+        return
+    used = {engine for _, engine in named}
+    if outline.whole and "engine" not in run.model_fields_set:
+        # With an engine written down, the settings of another are kept for another day (--set run.engine).
+        for key, given in (("ray", run.ray != Ray()), ("beam", run.beam != Beam())):
+            if given and key not in used:
+                told = f"nothing runs on {key}: write engine: {key} beside it, or on: {key} at a step"
+                yield Problem(("run", key), told)
+    if "beam" in used and run.beam.runner == "DataflowRunner" and run.work and not URL.match(run.work):
+        told = "no worker of DataflowRunner sees a folder of this machine; set run.work to one in a store"
+        yield Problem(("run", "work"), f"{told} (gs://bucket/folder)")
 
 
 def _payload(source: Input) -> bool | None:

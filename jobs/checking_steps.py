@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..schemas.steps import Step
 from .outline import URL, Outline
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..schemas.decontamination import Decontaminate
     from ..schemas.dedup import Dedup
     from ..schemas.rules import Parameter, RuleSet
+
+_ON_GPU: Final = ("score", "edit")
+_WITH_MODEL: Final = (*_ON_GPU, "language")
 
 
 def check_step(step: Step, path: Path, outline: Outline, allow_code: bool) -> Iterator[Problem]:
@@ -42,6 +45,32 @@ def check_step(step: Step, path: Path, outline: Outline, allow_code: bool) -> It
             yield from _check_inputs(getattr(options, key) or {}, (*path, key), outline)
     if step.kind in ("select", "mix") and options.tokenizer:
         yield from _check_asset(options.tokenizer, (*path, "tokenizer"), outline)
+
+
+def check_placement(step: Step, path: Path, engine: str | None) -> Iterator[Problem]:
+    """What is wrong with the resources of a step on this engine; None: on one that is not known.
+
+    Cores and memory are what Ray sets aside for a task; the other engines have `run.workers` tasks at a time,
+    whatever those say, so that a job need not change with its engine.
+    """
+    needs = step.resources
+    if needs is None:
+        return
+    place = (*path, "resources")
+    for key, given, kinds in (("gpus", needs.gpus > 0, _ON_GPU), ("actors", needs.actors, _WITH_MODEL)):
+        if given and step.kind not in kinds:
+            yield Problem((*place, key), f"{step.kind} holds no model; {key} go with {', '.join(kinds)}")
+            return
+    if not needs.gpus:
+        return
+    if engine == "ray" and needs.gpus > 1 and needs.gpus != int(needs.gpus):
+        yield Problem((*place, "gpus"), f"Ray gives out whole GPUs, or a share of one, not {needs.gpus:g}")
+    elif engine == "beam":
+        told = "engine beam gives no GPUs to a step; write on: ray, or on: local for those of this machine"
+        yield Problem((*place, "gpus"), told)
+    elif engine == "local" and needs.actors is None:
+        told = "engine local does not divide GPUs among its processes; say how many of them hold the model"
+        yield Problem((*place, "gpus"), f"{told}, as in actors: [1, 1]")
 
 
 def _check_dedup(options: Dedup, path: Path) -> Iterator[Problem]:

@@ -232,8 +232,9 @@ def inspect(file: str, rows: int, columns: bool, as_json: bool) -> None:
 @click.option(
     "--output", "place", required=True, metavar="JOB|OUTPUT", help="The run's output folder or job."
 )
+@_overrides
 @_json
-def why(record: str, place: str, as_json: bool) -> None:
+def why(record: str, place: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Tell what became of a record, at which step and why.
 
     \b
@@ -243,7 +244,7 @@ def why(record: str, place: str, as_json: bool) -> None:
     from . import why as telling
     from .places import find
 
-    _answer(telling.why(find(place), record), telling.told, as_json)
+    _answer(telling.why(find(place, overrides), record), telling.told, as_json)
 
 
 @cli.command()
@@ -291,7 +292,12 @@ def schema() -> None:
     show_default=True,
     help="parts: what some run could read again; last: what the last run read; signals: what `why` tells.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Do not ask. Of a work directory in a store it says that no run is at work there, which a store "
+    "does not show.",
+)
 def clean(place: str, overrides: tuple[str, ...], keep: str, yes: bool) -> None:
     """Remove a run's work directory, or what of it is of no more use; the output stays.
 
@@ -305,12 +311,11 @@ def clean(place: str, overrides: tuple[str, ...], keep: str, yes: bool) -> None:
     from .progress import size
 
     run, kept = find(place, overrides), cast(cleaning.Keep, keep)
-    output = run.output if isinstance(run.output, Path) else None
-    bytes_ = cleaning.check_cleanable(run.work, kept, output)
-    if not yes and not click.confirm(f"Free {size(bytes_)} of {run.work}?"):
+    bytes_ = cleaning.check_cleanable(run.work, kept, run.output)
+    if not yes and not click.confirm(cleaning.question(run.work, bytes_), prompt_suffix=" "):
         click.echo("nothing was removed")
         return
-    freed = size(cleaning.clean(run.work, kept, output))
+    freed = size(cleaning.clean(run.work, kept, run.output))
     click.echo(f"removed {run.work}: {freed} freed" if keep == "nothing" else f"{run.work}: {freed} freed")
 
 
@@ -359,9 +364,12 @@ def _answer(value: Any, told: Callable[[Any], str], as_json: bool) -> None:
 
 
 def _told_plan(stages: list[dict[str, Any]]) -> str:
+    from .status import where
+
     lines: list[str] = []
     for number, stage in enumerate(stages, 1):
-        lines.append(f"{number}. {stage['stage']} ({stage['kind']})")
+        own = f", {words}" if (words := where(stage)) else ""
+        lines.append(f"{number}. {stage['stage']} ({stage['kind']}{own})")
         named = (("steps", stage["steps"]), ("reads", stage["reads"]), ("keeps", stage["keeps"]))
         lines += [f"     {key}: {', '.join(values)}" for key, values in named if values]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import re
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -38,11 +39,15 @@ OPTIONAL: Final = {
     "tokenizers": ("tokenizers", "count tokens (pip install 'thresher[tokens]')"),
     "jieba": ("jieba", "words of Chinese (pip install 'thresher[languages]')"),
     "torch": ("torch", "neural scorers, accelerators"),
-    "apache_beam": ("apache-beam", "engine beam"),
-    "ray": ("ray", "engine ray"),
-    "s3fs": ("s3fs", "s3:// inputs and outputs (pip install 'thresher[remote]')"),
-    "gcsfs": ("gcsfs", "gs:// inputs and outputs"),
+    "apache_beam": ("apache-beam", "engine beam (pip install 'thresher[beam]')"),
+    "ray": ("ray", "engine ray, submit (pip install 'thresher[ray]')"),
+    "s3fs": ("s3fs", "s3:// inputs, outputs and work (pip install 'thresher[remote]')"),
+    "gcsfs": ("gcsfs", "gs:// inputs, outputs and work (pip install 'thresher[gcs]')"),
 }
+# Engine: what is imported for it, which is also the key in OPTIONAL; None: nothing beside the core.
+ENGINES: Final = {"local": None, "beam": "apache_beam", "ray": "ray"}
+# A requirement of `ray[default]` as the metadata of the package lists it: its name comes first.
+_OF_DEFAULT: Final = re.compile(r"""([A-Za-z0-9][A-Za-z0-9._-]*).*extra\s*==\s*["']default["']""")
 
 
 def examine(work: Path) -> dict[str, Any]:
@@ -81,14 +86,39 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def engines() -> dict[str, bool]:
-    """Which engines a job may name: built into this version, and what they need is installed."""
-    needs = {"local": None, "beam": "apache_beam", "ray": "ray"}
+def engines() -> dict[str, dict[str, Any]]:
+    """For each engine whether it is `usable`, the `version` of its package, and what `lacks` in words, or
+    None."""
     return {
-        name: importlib.util.find_spec(f"..pipeline.engines.{name}", __package__) is not None
-        and (package is None or importlib.util.find_spec(package) is not None)
-        for name, package in needs.items()
+        name: {
+            "usable": is_usable(name),
+            "version": None if package is None else _version(OPTIONAL[package][0]),
+            "lacks": _lacks(name),
+        }
+        for name, package in ENGINES.items()
     }
+
+
+def is_usable(engine: str) -> bool:
+    """Whether the package that an engine runs on is installed; it is not imported to find out."""
+    package = ENGINES[engine]
+    if package is None:
+        return True
+    spec = importlib.util.find_spec(package)
+    # Any folder of that name on the path would be found as a package without a file.
+    return spec is not None and spec.origin is not None
+
+
+def _lacks(engine: str) -> str | None:
+    if not is_usable(engine):
+        return f"not installed: pip install 'thresher[{engine}]'"
+    if engine != "ray":
+        return None
+    wanted = (_OF_DEFAULT.match(line) for line in metadata.requires("ray") or ())
+    missing = sorted({match[1] for match in wanted if match and _version(match[1]) is None})
+    if not missing:
+        return None
+    return f"runs jobs, but submit needs {', '.join(missing)} too: pip install 'thresher[ray]'"
 
 
 def accelerators() -> list[str]:
@@ -173,13 +203,22 @@ def told(answer: dict[str, Any]) -> str:
     lines += ["", "optional"]
     for name, found in answer["optional"].items():
         lines.append(f"  {name} {found['version'] or 'not installed'}: {found['for']}")
-    usable = [name for name, there in answer["engines"].items() if there]
+    usable = [
+        f"{name} {found['version'] or ''}".rstrip()
+        for name, found in answer["engines"].items()
+        if found["usable"]
+    ]
     machine, models = answer["machine"], answer["models"]
     writable = "writable" if answer["cache"]["writable"] else "NOT WRITABLE"
     training = "can be trained" if models["fasttext_training"] else "can be used, not trained"
     lines += [
         "",
         f"engines: {', '.join(usable)}",
+        *(
+            f"engine {name}: {found['lacks']}"
+            for name, found in answer["engines"].items()
+            if found["lacks"] is not None
+        ),
         f"accelerators: {', '.join(answer['accelerators']) or 'none'}",
         f"lmplz, which trains KenLM models: {models['lmplz'] or 'not found; ' + kenlm_tools.HOW}",
         f"language model: {models['language'] or 'NOT FOUND'}",

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ..pipeline.storage import Place, RemotePath
 from ..pipeline.storage import place as place_of
 from .loading import load
 from .problems import JobFileError, Problem
 from .running import MANIFEST, RESOLVED
+from .work import QUICK_LOOK
 
 if TYPE_CHECKING:
     from ..schemas.job import Job
+    from ..schemas.steps import Step
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run keeps its things; `ledger` is how much the ledger holds (full, sampled, counts)."""
+    """Where a run keeps its things; `ledger` is how much the ledger holds (full, sampled, counts).
+
+    `placed`: for each step, by what the names of its stages begin with, the `on` and `resources` that it has
+    of its own.
+    """
 
     name: str
     output: Place
-    work: Path
+    work: Place
     ledger: str
+    placed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -45,12 +51,26 @@ def find(place: str, overrides: Sequence[str] = ()) -> Run:
         job = load(output / RESOLVED, overrides, check=False)
     else:
         job = load(output, overrides, check=False)
-        return Run(job.name, place_of(job.output.path), Path(job.run.work), job.run.ledger)
+        return _run(job, place_of(job.output.path), place_of(job.run.work))
     # The folder itself, which may have been moved, or hold the quick look of a --limit.
     output = output if isinstance(output, RemotePath) else output.resolve()
-    work = Path(job.run.work)
-    work = work / output.name if (work / output.name).is_dir() else work
-    return Run(job.name, output, work, job.run.ledger)
+    work = place_of(job.run.work)
+    if QUICK_LOOK.fullmatch(output.name) and (work / output.name / "sources.json").is_file():
+        work = work / output.name
+    return _run(job, output, work)
+
+
+def _run(job: Job, output: Place, work: Place) -> Run:
+    steps = [*(step for source in job.input for step in source.steps), *job.steps]
+    placed = {step.name.replace(":", "-"): _placed(step, job) for step in steps}
+    return Run(job.name, output, work, job.run.ledger, placed)
+
+
+def _placed(step: Step, job: Job) -> dict[str, Any]:
+    on = {"on": step.on} if step.on not in (None, job.run.engine) else {}
+    if step.resources is None:
+        return on
+    return {**on, "resources": step.resources.model_dump(mode="json", exclude_defaults=True)}
 
 
 def _load_remote(output: RemotePath, overrides: Sequence[str]) -> Job:

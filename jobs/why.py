@@ -68,11 +68,8 @@ def _value(fate: dict[str, Any]) -> str:
 
 
 def _lost(output: Place, record: str) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
     for path in _ledger(output):
-        with open_file(str(path), ahead=False) as file:
-            yield from pq.read_table(file, filters=[("id", "==", record)]).to_pylist()
+        yield from _rows(path, "id", record)
 
 
 def _ledger(output: Place) -> Sequence[Place]:
@@ -90,41 +87,37 @@ def _kept(output: Place, record: str) -> Iterator[dict[str, Any]]:
                 yield {"verdict": "kept", "shard": str(path)} | ({"scores": scores} if scores else {})
 
 
-def _add_signals(directory: Path, record: str, fates: list[dict[str, Any]]) -> None:
+def _add_signals(directory: Place, record: str, fates: list[dict[str, Any]]) -> None:
     """Adds to each fate the signals of its position, from the sidecars that are still there."""
-    if not directory.is_dir():
-        return
+    stages = work.stages(directory)
     positions = {fate["position"] for fate in fates if "position" in fate}
     kept = [fate for fate in fates if fate["verdict"] == "kept"]
     if kept:
         # Shards carry no position, so a kept record's is looked up among the parts of the run.
-        for fate, position in zip(kept, sorted(_positions(directory, record) - positions), strict=False):
+        found = {
+            row["position"]
+            for stage in stages
+            for path in stage.streams("records", ("id", "position"))
+            for row in _rows(path, "id", record, ["position"])
+        }
+        for fate, position in zip(kept, sorted(found - positions), strict=False):
             fate["position"] = position
+    sidecars = [path for stage in stages for path in stage.streams("signals", ("position",))]
     for fate in fates:
-        found: dict[str, Any] = {}
-        if "position" in fate:
-            for row in _sidecar_rows(directory, fate["position"]):
-                found |= {name: value for name, value in row.items() if name != "position"}
-        if found:
-            fate["signals"] = found
+        signals: dict[str, Any] = {}
+        for path in sidecars if "position" in fate else ():
+            for row in _rows(path, "position", fate["position"]):
+                signals |= {name: value for name, value in row.items() if name != "position"}
+        if signals:
+            fate["signals"] = signals
 
 
-def _positions(directory: Path, record: str) -> set[int]:
+def _rows(path: Place, column: str, value: Any, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    """The rows of a Parquet file with this value; of a remote file just the ranges that are read travel."""
     import pyarrow.parquet as pq
 
-    found: set[int] = set()
-    for stage in work.stages(directory):
-        for path in stage.streams("records"):
-            if {"id", "position"} <= set(pq.read_schema(path).names):
-                table = pq.read_table(path, columns=["position"], filters=[("id", "==", record)])
-                found |= set(table.column("position").to_pylist())
-    return found
-
-
-def _sidecar_rows(directory: Path, position: int) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    for stage in work.stages(directory):
-        for path in stage.streams("signals"):
-            if "position" in pq.read_schema(path).names:
-                yield from pq.read_table(path, filters=[("position", "==", position)]).to_pylist()
+    with open_file(str(path), ahead=False) as file:
+        rows: list[dict[str, Any]] = pq.read_table(
+            file, columns=columns, filters=[(column, "==", value)]
+        ).to_pylist()
+    return rows

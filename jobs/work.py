@@ -1,93 +1,154 @@
-"""The work directory of a run as it lies on disk: its stages, parts and streams."""
+"""The work directory of a run as it lies on a disk or in a store: its stages, parts and streams.
+
+In a store all of this is found by listing: good enough to inform a person and to tidy up, never to decide
+what a run computes.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-_STAGE: Final = re.compile(r"([0-9]{2,})-(.+)-([0-9a-f]{6,})")
+from ..pipeline.storage import Place, RemotePath, StorageError
+
+_STAGE: Final = re.compile(r"([0-9]{2,})-([^/]+)-([0-9a-f]{6,})")
 # What a run puts into its work directory; a folder that holds anything else is not thresher's to remove.
-_OWN: Final = re.compile(r"runs|stages|sources\.json|limit-[0-9]+|\.unfinished-.*")
-_LAST: Final = ["export", "ledger"]  # the stages that end every job
+OWN: Final = re.compile(r"runs|stages|sources\.json|probe-[^/]+|\.unfinished-[^/]*")
+QUICK_LOOK: Final = re.compile(r"limit-[0-9]+")
 _ENTRY: Final = re.compile(r"[0-9]{5,}\.json")
+_ROLLUP: Final = "rollup.json"
+REQUESTS_AT_ONCE: Final = 32
 
 
 @dataclass(frozen=True)
-class StageOnDisk:
-    """One stage directory. A stage that has its roll-up is finished."""
+class StageDirectory:
+    """One stage; `files` are the names in its directory, in a store also of what is in folders below."""
 
-    path: Path
+    path: Place
     number: int
     name: str
-    finished: bool
+    files: frozenset[str]
 
     @property
-    def changed(self) -> int:
-        """When something was last committed to it; nanoseconds, as all times here."""
-        return self.path.stat().st_mtime_ns
+    def finished(self) -> bool:
+        """Whether all its parts are committed: then it has its roll-up."""
+        return _ROLLUP in self.files
 
-    def is_before(self, other: StageOnDisk) -> bool:
-        """Whether `other` was committed to after this stage had ended."""
-        return self.finished and other.changed >= (self.path / "rollup.json").stat().st_mtime_ns
-
-    def entries(self) -> Iterator[dict[str, Any]]:
+    def entries(self) -> list[dict[str, Any]]:
         """The manifest entries of the committed parts, in order; one that cannot be read is left out."""
-        for path in sorted(self.path.glob("*.json")):
-            if _ENTRY.fullmatch(path.name):
-                entry = _read_json(path)
-                if isinstance(entry, dict) and "streams" in entry:
-                    yield entry
+        paths = [self.path / name for name in sorted(self.files) if _ENTRY.fullmatch(name)]
+        if isinstance(self.path, Path):
+            found = [_read_json(path) for path in paths]
+        else:
+            with ThreadPoolExecutor(REQUESTS_AT_ONCE, "thresher-entries") as pool:
+                found = list(pool.map(_read_json, paths))
+        return [entry for entry in found if isinstance(entry, dict) and "streams" in entry]
 
-    def streams(self, name: str) -> Iterator[Path]:
-        """The files of the streams whose name starts with `name`, in the order of parts."""
+    def streams(self, name: str, columns: Collection[str]) -> Iterator[Place]:
+        """The files of the streams whose name starts with `name` and that hold all of `columns`, in the
+        order of parts."""
         for entry in self.entries():
             for stream, file in entry["streams"].items():
-                path = self.path / file["path"]
-                if stream.startswith(name) and path.is_file():
-                    yield path
+                there = file["path"] in self.files and set(columns) <= set(file.get("columns", ()))
+                if there and stream.startswith(name):
+                    yield self.path / file["path"]
 
 
-def stages(work: Path) -> list[StageOnDisk]:
-    """The stages of the latest variant of the job in a work directory, in the order in which they run.
+def stages(work: Place, found: Sequence[StageDirectory] | None = None) -> list[StageDirectory]:
+    """The stages that the last run in a work directory has begun, in the order in which they run.
 
-    Where the job was changed between runs, a number has several directories: the one that was committed to
-    last counts. A stage begins when the one before it has ended, and the ledger comes last: what is older
-    than that, or behind it, is of another variant too.
+    They are looked up among `found`, all that are there, where these are known already.
     """
-    latest = {stage.number: stage for stage in sorted(all_stages(work), key=lambda stage: stage.changed)}
-    chain: list[StageOnDisk] = []
-    for number in sorted(latest):
-        if chain and not chain[-1].is_before(latest[number]):
-            break
-        if [stage.name for stage in chain[-2:]] == _LAST:
-            break
-        chain.append(latest[number])
-    return chain
+    from ..pipeline.driver import USED
+
+    names = _read_json(work / "stages" / USED)
+    there = {stage.path.name: stage for stage in (all_stages(work) if found is None else found)}
+    return [there[name] for name in names if name in there] if isinstance(names, list) else []
 
 
-def all_stages(work: Path) -> list[StageOnDisk]:
-    """The stages of every variant of the job that left some in a work directory."""
-    found: list[StageOnDisk] = []
+def all_stages(work: Place, listed: Iterable[str] | None = None) -> list[StageDirectory]:
+    """The stages of every variant of the job that left some in a work directory, by number and name.
+
+    `listed`: what lies below a work directory in a store, where that is known already.
+    """
     directory = work / "stages"
-    for path in directory.iterdir() if directory.is_dir() else ():
-        match = _STAGE.fullmatch(path.name)
-        if match and path.is_dir():
-            finished = (path / "rollup.json").is_file()
-            found.append(StageOnDisk(path, int(match[1]), match[2], finished))
-    return found
+    files: dict[str, set[str]] = {}
+    if isinstance(directory, RemotePath):
+        paths = [path.removeprefix("stages/") for path in listed or () if path.startswith("stages/")]
+        for path in directory.names() if listed is None else paths:
+            stage, _, name = path.partition("/")
+            files.setdefault(stage, set()).add(name)
+    elif directory.is_dir():
+        files = {path.name: set(os.listdir(path)) for path in directory.iterdir() if path.is_dir()}
+    return [
+        StageDirectory(directory / name, int(match[1]), match[2], frozenset(files[name]))
+        for name in sorted(files)
+        if (match := _STAGE.fullmatch(name))
+    ]
 
 
-def is_work(path: Path) -> bool:
-    """Whether a folder is what a run left as its work directory, and nothing else."""
-    if not path.is_dir() or path.is_symlink():
-        return False
-    names = {entry.name for entry in path.iterdir()}
-    return "runs" in names and all(_OWN.fullmatch(name) for name in names)
+class Listed(NamedTuple):
+    """What a store's listing says of an object: its bytes, and when it was written, where it tells."""
+
+    bytes: int
+    written: datetime | None
+
+
+def listing(directory: RemotePath) -> dict[str, Listed]:
+    """What lies below a folder of a store, by name relative to it. Raises StorageError."""
+    import fsspec
+
+    from ..pipeline.sources.patience import Patience, persist
+
+    def find() -> dict[str, dict[str, Any]]:
+        store.invalidate_cache()
+        try:
+            found: dict[str, dict[str, Any]] = store.find(name, detail=True)
+        except FileNotFoundError:
+            return {}
+        return found
+
+    try:
+        store, name = fsspec.core.url_to_fs(str(directory))
+        found = persist(str(directory), Patience.from_environment(), find)
+    except Exception as error:  # each store has exceptions of its own
+        raise StorageError(str(directory), f"cannot be listed: {error}") from error
+    start = store.unstrip_protocol(name).rstrip("/") + "/"
+    named = {store.unstrip_protocol(path): info for path, info in found.items()}
+    return {
+        url.removeprefix(start): Listed(int(info.get("size") or 0), _written(info))
+        for url, info in sorted(named.items())
+        if url.startswith(start)
+    }
+
+
+def _written(info: dict[str, Any]) -> datetime | None:
+    times = (info.get(key) for key in ("LastModified", "mtime", "last_modified", "created"))
+    return next((time for time in times if isinstance(time, datetime)), None)
+
+
+def last_written(work: RemotePath) -> datetime | None:
+    """When something was last written below a work directory in a store; None where that is not known."""
+    times = [file.written for file in listing(work).values() if file.written is not None]
+    return max(times, default=None)
+
+
+def is_work(place: Place, names: Collection[str]) -> bool:
+    """Whether a folder, by the names right below it, is the work directory of a run and nothing else."""
+    if isinstance(place, RemotePath):
+        # The lock of a run is local; the first things that a run writes to a store are these.
+        began = bool({"sources.json", "stages"} & set(names)) or any(map(QUICK_LOOK.fullmatch, names))
+    else:
+        began = place.is_dir() and not place.is_symlink() and "runs" in names
+    return began and all(OWN.fullmatch(name) or QUICK_LOOK.fullmatch(name) for name in names)
 
 
 def is_running(work: Path) -> bool:
@@ -108,8 +169,12 @@ def size_of(path: Path) -> int:
     return sum(file.lstat().st_size for file in path.rglob("*") if file.is_file() or file.is_symlink())
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Place) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
+        return None
+    except OSError:
+        if isinstance(path, RemotePath):
+            raise  # a store that does not answer has not said that there is nothing
         return None

@@ -152,7 +152,7 @@ class Run(Model):
         default_factory=available_cpus, description="Tasks at a time; all cores where left out."
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="Of every random choice.")
-    work: str = Field(
+    work: Annotated[str, AfterValidator(_local_of)] = Field(
         default="",
         pattern=NO_NULL,
         description="For what a resumed run reuses: a folder that every worker can reach, or one in an "

@@ -11,7 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from s3_server import s3, s3_server
 from thresher.schemas.ledger import LEDGER
+
+__all__ = ["s3", "s3_server"]
 
 TOTALS: dict[str, Any] = {
     "in": 10,
@@ -62,6 +65,7 @@ def make(folder: Path, ledger: str = "full") -> Path:
     pq.write_table(pa.Table.from_pylist(rows, schema=LEDGER), output / "ledger" / "part-00000.parquet")
     write_stage(output / ".work", "00-read-0123456789ab", parts=2, finished=True)
     write_stage(output / ".work", "01-dedup-minhash-0123456789ab", parts=1, finished=False)
+    write_used(output / ".work", "00-read-0123456789ab", "01-dedup-minhash-0123456789ab")
     (output / ".work" / "runs").mkdir()
     (output / ".work" / "sources.json").write_text("[]")
     return job
@@ -93,6 +97,10 @@ def write_stage(work: Path, name: str, parts: int, finished: bool) -> None:
         (directory / "rollup.json").write_text("{}")
 
 
+def write_used(work: Path, *names: str) -> None:
+    (work / "stages" / "used.json").write_text(json.dumps(names))
+
+
 @pytest.fixture
 def totals() -> dict[str, Any]:
     """The totals of the run that `make_run` leaves."""
@@ -103,6 +111,12 @@ def totals() -> dict[str, Any]:
 def make_stage() -> Callable[..., None]:
     """Writes a stage into a work directory: `<number>-<name>-<fingerprint>`, its parts, whether it ended."""
     return write_stage
+
+
+@pytest.fixture
+def use_stages() -> Callable[..., None]:
+    """Writes down in a work directory which stages, by the names of their folders, the last run has used."""
+    return write_used
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What `status`, `why`, `inspect` and `clean` find in what a run left on disk."""
+"""What `status`, `why` and `inspect` find in what a run left on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import os
-import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from thresher.jobs import cleaning, inspection, status, why, work
+from thresher.jobs.loading import load
 from thresher.jobs.places import find
 from thresher.jobs.problems import JobFileError
+from thresher.pipeline.planner import describe
 
 
 def test_a_run_is_found_by_its_job_file_and_by_its_output(finished_job: Path) -> None:
@@ -74,30 +75,12 @@ def test_a_job_that_never_ran_has_not_started(tmp_path: Path) -> None:
     }
 
 
-def test_the_stage_that_was_committed_to_last_counts(finished_job: Path) -> None:
-    run = find(str(finished_job))
-    old = run.work / "stages" / "00-read-ffffffffffff"
-    old.mkdir()
-    os.utime(old, (0, 0))
-    assert next(stage.path.name for stage in work.stages(run.work)) == "00-read-0123456789ab"
-
-
-def age(work_directory: Path, **seconds: int) -> None:
-    """Sets the times of files and folders of stages, named by number and first digits, as `_00_0123`."""
-    for prefix, when in seconds.items():
-        for directory in (work_directory / "stages").glob(prefix.removeprefix("_").replace("_", "-*-") + "*"):
-            for path in (*directory.iterdir(), directory):
-                os.utime(path, (when, when))
-
-
 def test_stages_that_a_changed_job_left_behind_are_counted_and_not_listed(
-    finished_job: Path, make_stage: Callable[..., None]
+    finished_job: Path, make_stage: Callable[..., None], use_stages: Callable[..., None]
 ) -> None:
     run = find(str(finished_job))
     make_stage(run.work, "01-dedup-minhash-ffffffffffff", parts=2, finished=True)
     make_stage(run.work, "02-export-ffffffffffff", parts=1, finished=True)
-    # The first variant ran to its end; then a step was changed, and the run was stopped in the new stage.
-    age(run.work, _00_0123=1000, _01_ffff=2000, _02_ffff=3000, _01_0123=4000)
     answer = status.status(run)
     assert [(stage["stage"], stage["parts"]) for stage in answer["stages"]] == [
         ("read", 2),
@@ -105,58 +88,118 @@ def test_stages_that_a_changed_job_left_behind_are_counted_and_not_listed(
     ]
     assert answer["other_stages"] == 2
     assert f"2 stages of other variants of this job in {run.work}" in status.told(answer)
-    # The changed step has ended, and the next one has not begun.
-    make_stage(run.work, "01-dedup-exact-eeeeeeeeeeee", parts=1, finished=True)
-    age(run.work, _01_eeee=5000)
+    # Folders that the run before has touched last are not those of the last run for that.
+    use_stages(run.work, "00-read-0123456789ab", "01-dedup-minhash-ffffffffffff", "02-export-ffffffffffff")
+    os.utime(run.work / "stages" / "01-dedup-minhash-0123456789ab")
     answer = status.status(run)
-    assert [stage["stage"] for stage in answer["stages"]] == ["read", "dedup-exact"]
-    assert answer["other_stages"] == 3
+    assert [(stage["stage"], stage["parts"]) for stage in answer["stages"]] == [
+        ("read", 2),
+        ("dedup-minhash", 2),
+        ("export", 1),
+    ]
+    assert answer["other_stages"] == 1
 
 
-def test_a_job_that_lost_a_step_ends_with_its_ledger(
-    finished_job: Path, make_stage: Callable[..., None]
+def test_a_stage_that_was_used_and_is_gone_is_not_listed(
+    finished_job: Path, use_stages: Callable[..., None]
 ) -> None:
     run = find(str(finished_job))
-    shutil.rmtree(run.work / "stages")
-    for name in ("00-read-aaaaaaaaaaaa", "01-export-aaaaaaaaaaaa", "02-ledger-aaaaaaaaaaaa"):
-        make_stage(run.work, name, parts=1, finished=True)
-    for name in ("01-more-bbbbbbbbbbbb", "02-export-bbbbbbbbbbbb", "03-ledger-bbbbbbbbbbbb"):
-        make_stage(run.work, name, parts=1, finished=True)
-    # The short job, the long one, the short one again: it finds its stages done and touches their folders.
-    age(run.work, _00_aaaa=1000, _01_aaaa=1100, _02_aaaa=1200, _01_bbbb=2000, _02_bbbb=2100, _03_bbbb=2200)
-    for number, name in enumerate(("00-read", "01-export", "02-ledger")):
-        os.utime(run.work / "stages" / f"{name}-aaaaaaaaaaaa", (3000 + number, 3000 + number))
-    answer = status.status(run)
-    assert [stage["stage"] for stage in answer["stages"]] == ["read", "export", "ledger"]
-    assert answer["other_stages"] == 3
-    # The long one again, which shares the first stage.
-    for number, name in enumerate(("00-read-aaaa", "01-more-bbbb", "02-export-bbbb", "03-ledger-bbbb")):
-        os.utime(run.work / "stages" / f"{name}{name[-4:]}{name[-4:]}", (4000 + number, 4000 + number))
-    answer = status.status(run)
-    assert [stage["stage"] for stage in answer["stages"]] == ["read", "more", "export", "ledger"]
-    assert answer["other_stages"] == 2
+    use_stages(run.work, "00-read-0123456789ab", "01-gone-0123456789ab", "../../01-out-0123456789ab")
+    assert [stage["stage"] for stage in status.status(run)["stages"]] == ["read"]
 
 
-def test_all_stages_of_a_job_that_did_not_change_are_its_own(
-    finished_job: Path, make_stage: Callable[..., None]
+@pytest.mark.parametrize("torn", [None, "", "[", "{}", "3"])
+def test_without_a_list_of_the_stages_of_the_last_run_all_are_of_others(
+    finished_job: Path, torn: str | None
 ) -> None:
     run = find(str(finished_job))
-    make_stage(run.work, "02-export-0123456789ab", parts=1, finished=True)
-    (run.work / "stages" / "01-dedup-minhash-0123456789ab" / "rollup.json").write_text("{}")
-    age(run.work, _00_0123=1000, _01_0123=2000, _02_0123=3000)
-    # A resumed run finds the first two stages done, and touches their folders.
-    for number, when in (("00", 4000), ("01", 5000)):
-        (directory,) = (run.work / "stages").glob(f"{number}-*")
-        os.utime(directory, (when, when))
+    used = run.work / "stages" / "used.json"
+    if torn is None:
+        used.unlink()
+    else:
+        used.write_text(torn)
     answer = status.status(run)
-    assert (len(answer["stages"]), answer["other_stages"]) == (3, 0)
-    assert "other variants" not in status.told(answer)
+    assert (answer["stages"], answer["other_stages"]) == ([], 2)
+
+
+PLACED = """\
+name: small
+input: docs.jsonl
+steps:
+  - language: {keep: [en]}
+  - score: {"tasting:Taste": {}}
+    as: taste
+    on: ray
+    resources: {cpus: 4, gpus: 0.5, memory: 2GB, actors: [1, 8]}
+  - score: {"tasting:Taste": {}}
+    as: more
+    resources: {actors: [2, 2]}
+  - dedup: exact
+    on: local
+  - dedup: minhash
+    on: beam
+output: {path: out}
+"""
+
+
+def test_a_stage_with_an_engine_or_resources_of_its_own_says_so(
+    tmp_path: Path, make_stage: Callable[..., None], use_stages: Callable[..., None]
+) -> None:
+    (tmp_path / "job.yaml").write_text(PLACED)
+    names = [
+        f"{number:02d}-{name}-0123456789ab"
+        for number, name in enumerate(
+            (
+                "language",
+                "score-Taste",
+                "score-Taste_2",
+                "dedup-exact-edges",
+                "dedup-minhash-reads",
+                "dedup-minhash-edges",
+                "export",
+            )
+        )
+    ]
+    run = find(str(tmp_path / "job.yaml"))
+    for name in names:
+        make_stage(run.work, name, parts=1, finished=True)
+    use_stages(run.work, *names)
+    answer = status.status(run)
+    assert [
+        {key: stage[key] for key in ("on", "resources") if key in stage} for stage in answer["stages"]
+    ] == [
+        {},
+        {"on": "ray", "resources": {"cpus": 4.0, "gpus": 0.5, "memory": 2 * 10**9, "actors": [1, 8]}},
+        {"resources": {"actors": [2, 2]}},
+        {},
+        {},
+        {"on": "beam"},
+        {},
+    ]
+    told = status.told(answer)
+    assert "score-Taste (on ray, 4 cores, 0.5 GPUs, 2.0 GB, 1 to 8 actors): 1 part" in told
+    assert "score-Taste_2 (2 actors): 1 part" in told
+    assert "dedup-minhash-reads: 1 part" in told
+
+
+def test_what_the_plan_says_of_a_stage_is_told_in_the_same_words(tmp_path: Path) -> None:
+    steps = [
+        {"filter": "c4", "on": "beam", "resources": {"cpus": 2.0}},
+        {"dedup": "exact", "on": "ray", "resources": {"memory": "4GB"}},
+        {"language": {"keep": ["en"]}, "resources": {"actors": [1, 3]}},
+    ]
+    described = {"name": "a", "input": "a.jsonl", "steps": steps, "output": {"path": str(tmp_path)}}
+    planned = describe(load(described, check=False))
+    told = [words for stage in planned if (words := status.where(stage))]
+    assert told == ["on beam, 2 cores", "on ray, 4.0 GB", "1 to 3 actors"]
 
 
 def test_a_torn_manifest_entry_is_not_a_part(finished_job: Path) -> None:
     run = find(str(finished_job))
     stage = work.stages(run.work)[0]
-    (stage.path / "00002.json").write_text('{"part": 2, "str')
+    (run.work / "stages" / stage.path.name / "00002.json").write_text('{"part": 2, "str')
+    (stage,) = [again for again in work.stages(run.work) if again.name == stage.name]
+    assert "00002.json" in stage.files
     assert [entry["part"] for entry in stage.entries()] == [0, 1]
 
 
@@ -188,6 +231,38 @@ def test_why_works_without_the_work_directory(finished_job: Path) -> None:
     run = find(str(finished_job))
     cleaning.clean(run.work)
     assert "signals" not in why.why(run, "short")["fates"][0]
+
+
+def test_an_output_whose_job_names_a_work_directory_elsewhere_is_told_from_a_cleaned_one(
+    finished_job: Path,
+) -> None:
+    # The job in an output does not say where it ran; the job file does.
+    (finished_job.parent / "out" / ".work").rename(finished_job.parent / "elsewhere")
+    by_output = find(str(finished_job.parent / "out"))
+    told = status.told(status.status(by_output))
+    assert f"nothing is kept in {finished_job.parent / 'out' / '.work'}" in told
+    with pytest.raises(cleaning.NotCleanableError, match="name the job file"):
+        cleaning.clean(by_output.work)
+    given = find(str(finished_job.parent / "out"), [f"run.work={finished_job.parent / 'elsewhere'}"])
+    assert [stage["stage"] for stage in status.status(given)["stages"]] == ["read", "dedup-minhash"]
+    assert why.why(given, "short")["fates"][0]["signals"] == {"word_count": 12}
+
+
+@pytest.mark.parametrize("name", ["limit-3", "runs"])
+def test_a_quick_look_has_its_own_part_of_the_work_directory(
+    finished_job: Path, make_stage: Callable[..., None], use_stages: Callable[..., None], name: str
+) -> None:
+    output = finished_job.parent / "out"
+    (output / name).mkdir()
+    (output / name / "job.yaml").write_text((output / "job.yaml").read_text())
+    work_directory = find(str(finished_job)).work
+    look = work_directory / "limit-3"
+    make_stage(look, "00-look-0123456789ab", parts=1, finished=True)
+    use_stages(look, "00-look-0123456789ab")
+    (look / "sources.json").write_text("[]")
+    run = find(str(output / name))
+    assert run.work == (look if name == "limit-3" else work_directory)
+    assert status.status(run)["stages"][0]["stage"] == ("look" if name == "limit-3" else "read")
 
 
 def test_why_refuses_an_id_that_is_nowhere(finished_job: Path) -> None:
@@ -307,44 +382,3 @@ def test_a_folder_is_answered_with_the_name_of_a_file_in_it(finished_job: Path) 
         assert inspection.inspect(folder / name, rows=1)["files"]
     with pytest.raises(inspection.NotReadableError, match=r"is a folder; name a file in it$"):
         inspection.inspect(finished_job.parent, rows=1)
-
-
-def test_clean_removes_the_work_directory_alone(finished_job: Path) -> None:
-    run = find(str(finished_job))
-    (run.work / "outside").symlink_to(finished_job.parent / "precious")
-    precious = finished_job.parent / "precious"
-    precious.write_text("keep me")
-    with pytest.raises(cleaning.NotCleanableError, match="does not look like"):
-        cleaning.clean(run.work)
-    (run.work / "outside").unlink()
-    (run.work / "stages" / "link").symlink_to(precious)
-    expected = work.size_of(run.work)
-    assert cleaning.clean(run.work) == expected > 0
-    assert not run.work.exists()
-    assert precious.read_text() == "keep me"
-    assert (run.output / "shard-00000.parquet").exists()
-
-
-def test_clean_refuses_what_is_not_a_work_directory(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    (home / "stages").mkdir(parents=True)
-    (home / "thesis.txt").write_text("years of work")
-    (home / "runs").mkdir()
-    with pytest.raises(cleaning.NotCleanableError):
-        cleaning.clean(home)
-    assert (home / "thesis.txt").exists()
-    with pytest.raises(cleaning.NotCleanableError, match="nothing to clean"):
-        cleaning.clean(tmp_path / "nowhere")
-    link = tmp_path / "link"
-    (home / "thesis.txt").unlink()
-    link.symlink_to(home)
-    with pytest.raises(cleaning.NotCleanableError):
-        cleaning.clean(link)
-
-
-def test_clean_refuses_a_run_that_goes_on(finished_job: Path) -> None:
-    run: Any = find(str(finished_job))
-    with (run.work / "runs" / "abc.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(cleaning.NotCleanableError, match="a run is using"):
-            cleaning.clean(run.work)

@@ -115,7 +115,6 @@ MISTAKES: list[tuple[Any, str]] = [
         {"extract": "resiliparse"},
         "steps[0]: nothing to extract: no input is WARC, ARC or HTML, or maps a column html",
     ),
-    ({"limit": 5, "on": "ray"}, "steps[0].on: this version of thresher has no engine ray; write local"),
 ]
 
 
@@ -229,9 +228,33 @@ def test_lines_are_attached_to_what_check_finds(folder: Path) -> None:
         load(job)
 
 
-def test_a_run_works_in_a_folder_of_this_machine(folder: Path) -> None:
-    (told,) = problems(folder, [], run={"work": "s3://bucket/x"})
-    assert "run.work: s3://bucket/x is not a local folder" in told
+@pytest.mark.parametrize("work", ["s3://bucket/x", "/somewhere/x", "file:///somewhere/x"])
+def test_a_run_works_in_a_folder_or_in_a_store(folder: Path, work: str) -> None:
+    assert problems(folder, [], run={"work": work}) == []
+
+
+def test_a_local_url_of_a_work_directory_is_a_path(folder: Path) -> None:
+    value = {"name": "a", "input": "x.jsonl", "output": {"path": "out"}, "run": {"work": "file:///a/b"}}
+    assert load(value, check=False).run.work == "/a/b"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://example.org/work", "cannot be written to"),
+        ("hf://datasets/someone/something", "cannot be written to"),
+        ("nosuch://bucket/work", "Protocol not known: nosuch"),
+        ("memory://work", "which no worker sees"),
+    ],
+)
+def test_a_work_directory_that_no_run_can_use_is_told_at_its_line(folder: Path, url: str, told: str) -> None:
+    job = folder / "job.yaml"
+    job.write_text(f"name: a\ninput: docs.jsonl\noutput: {{path: out}}\nrun:\n  workers: 1\n  work: {url}\n")
+    with pytest.raises(JobFileError) as caught:
+        load(job)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.place, url in problem.message) == (6, "run.work", True)
+    assert told in problem.message
 
 
 def test_an_output_may_lie_in_a_store(folder: Path) -> None:

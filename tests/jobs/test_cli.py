@@ -127,7 +127,10 @@ def test_a_run_ends_with_the_funnel_and_where_the_shards_are(finished_job: Path,
     assert f"4 records in 2 shards (200 B) in {finished_job.parent / 'out'}, 2 s" in done.stdout
     job, options = calls[0]
     assert (job.run.workers, job.run.seed, options["limit"], options["allow_code"]) == (3, 9, 5, False)
-    assert (finished_job.parent / "out" / "report.md").read_text().startswith("# Report")
+    manifest = json.loads((finished_job.parent / "out" / "manifest.json").read_text())
+    described = options["describe"](manifest)
+    assert described["report.md"].startswith(b"# Report")
+    assert b"4 records" in described["README.md"]
 
 
 def test_quiet_says_nothing_and_json_says_everything_in_json(finished_job: Path, runner: Any) -> None:

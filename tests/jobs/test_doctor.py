@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from thresher.jobs.cli import cli
 def test_a_sound_installation_is_ready(tmp_path: Path) -> None:
     answer = doctor.examine(tmp_path / "not" / "there")
     assert answer["problems"] == []
-    assert answer["engines"]["local"] is True
+    assert answer["engines"]["local"] == {"usable": True, "version": None, "lacks": None}
     assert answer["packages"]["pyarrow"]
     assert Path(answer["models"]["language"]).is_file()
     assert answer["machine"]["cores"] >= 1
@@ -37,12 +38,42 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "PROBLEM: pyarrow is not installed" in doctor.told(answer)
 
 
-def test_an_engine_is_usable_only_where_its_code_and_its_package_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = doctor.engines()
-    assert set(found) == {"local", "beam", "ray"}
-    for name, package in (("beam", "apache_beam"), ("ray", "ray")):
-        monkeypatch.setitem(sys.modules, package, None)
-        assert not found[name] or doctor.importlib.util.find_spec(package) is not None
+@pytest.mark.parametrize(
+    ("engine", "package", "distribution"), [("beam", "apache_beam", "apache-beam"), ("ray", "ray", "ray")]
+)
+def test_an_engine_that_is_there_has_its_version_and_one_that_is_not_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, package: str, distribution: str
+) -> None:
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    version = doctor.metadata.version(distribution)
+    assert doctor.engines()[engine]["version"] == version
+    assert f", {engine} {version}" in doctor.told(doctor.examine(tmp_path))
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not there
+    assert doctor.engines()[engine]["usable"] is False
+    told = doctor.told(doctor.examine(tmp_path)).splitlines()
+    assert f"engine {engine}: not installed: pip install 'thresher[{engine}]'" in told
+    assert not any(line.startswith("engines:") and engine in line for line in told)
+
+
+def test_a_ray_without_what_submit_needs_runs_jobs_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed")
+    version = doctor.metadata.version
+
+    def without_dashboard(name: str) -> str:
+        if name in ("aiohttp_cors", "opencensus"):
+            raise doctor.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    assert doctor.engines()["ray"]["lacks"] is None
+    monkeypatch.setattr(doctor.metadata, "version", without_dashboard)
+    answer = doctor.examine(tmp_path)
+    assert answer["engines"]["ray"]["usable"] is True
+    told = "engine ray: runs jobs, but submit needs aiohttp_cors, opencensus too: pip install 'thresher[ray]'"
+    assert told in doctor.told(answer).splitlines()
 
 
 def test_the_doctor_answers_in_json_too(tmp_path: Path) -> None:
