@@ -1,11 +1,10 @@
-"""Runs a job, leaves its report and its card beside the shards, and brings an output that is remote to its
-place."""
+"""Runs a job, with a report and a card beside its shards."""
 
 from __future__ import annotations
 
 import json
-import uuid
-from dataclasses import replace
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +14,7 @@ from .report import report
 
 if TYPE_CHECKING:
     from ..pipeline.runner import RunResult
-    from ..pipeline.storage import Place, RemotePath
+    from ..pipeline.storage import Place
     from ..schemas.job import Job
 
 MANIFEST: Final = "manifest.json"
@@ -35,63 +34,31 @@ def run(
     StorageError: a store did not take the output; running again goes on from there.
     """
     from ..pipeline.runner import run_job
-    from ..pipeline.storage import RemotePath, place
+    from ..pipeline.storage import place
 
-    listener = listener or Silent()
-    target = place(job.output.path)
+    target, work = place(job.output.path), place(job.run.work)
     if limit is not None:
         target = target / f"limit-{limit}"
     if job.output.card:
         _check_card(target)
-    if isinstance(target, RemotePath):
-        return _run_remote(job, target, limit, listener, allow_code)
-    _make_folder("output.path", job.output.path)
-    _make_folder("run.work", job.run.work)
-    result = run_job(job, limit=limit, listener=listener, allow_code=allow_code)
-    return _describe(job, result)
+    for key, folder in (("output.path", target), ("run.work", work)):
+        if isinstance(folder, Path):
+            _make_folder(key, folder)
+    return run_job(
+        job,
+        limit=limit,
+        listener=listener or Silent(),
+        allow_code=allow_code,
+        describe=partial(_describe, job),
+    )
 
 
-def _run_remote(
-    job: Job, target: RemotePath, limit: int | None, listener: Listener, allow_code: bool
-) -> RunResult:
-    """Puts the output together in the work directory, as links to what is there, and uploads it."""
-    from ..pipeline.ingest import JobRefused
-    from ..pipeline.output_directory import OutputDirectory
-    from ..pipeline.runner import run_job
-    from ..pipeline.store import RunLock
-    from ..pipeline.upload import Upload
-
-    work = Path(job.run.work)
-    staged = work / "stages" / "output"
-    _make_folder("run.work", str(staged))
-    upload = Upload(target, _owner(work))
-    upload.check()
-    here = job.model_copy(update={"output": job.output.model_copy(update={"path": str(staged)})})
-    result = run_job(here, limit=limit, listener=listener, allow_code=allow_code)
-    lock = RunLock(work)
-    try:
-        if lock.others():
-            raise JobRefused(f"{work}: another run is at work here; wait for it, or name another run.work")
-        source = Path(result.output)
-        OutputDirectory(source, lock.run).write_job(job)
-        result = _describe(job, result)
-        upload.run(source, listener)
-    finally:
-        lock.close()
-    return replace(result, output=str(target))
-
-
-def _describe(job: Job, result: RunResult) -> RunResult:
-    """Leaves report and card in a local output; returns the result with all that the manifest counts."""
-    from ..pipeline.output_directory import OutputDirectory
-
-    output = Path(result.output)
-    manifest = read_manifest(output)
-    directory = OutputDirectory(output, "")
-    directory.write(REPORT, report(manifest).encode())
+def _describe(job: Job, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """What tells a person about an output."""
+    told = {REPORT: report(manifest).encode()}
     if job.output.card:
-        directory.write(CARD, card(job, manifest).encode())
-    return replace(result, totals=manifest["totals"])
+        told[CARD] = card(job, manifest).encode()
+    return told
 
 
 def _check_card(output: Place) -> None:
@@ -106,21 +73,11 @@ def _check_card(output: Place) -> None:
         )
 
 
-def _owner(work: Path) -> str:
-    """What names the runs of a work directory to others that write to the same output."""
-    from ..pipeline.store import put_new
-
-    path = work / "stages" / "owner"
-    if not path.exists():
-        put_new(path, uuid.uuid4().hex.encode(), "")
-    return path.read_text()
-
-
-def _make_folder(key: str, folder: str) -> None:
+def _make_folder(key: str, folder: Path) -> None:
     from ..pipeline.ingest import JobRefused
 
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise JobRefused(f"{key}: the folder {folder} cannot be made: {error.strerror or error}") from None
 

@@ -3,7 +3,7 @@
     OUTPUT/keys/STEP/scheme.json          how the keys were made, and the files
     OUTPUT/keys/STEP/part-00000.parquet   id, keys, and low where keys are halves of 128-bit hashes
 
-`keys` is uint64, or for MinHash fixed_size_list<uint64>, the keys of the bands. The rows are the records that
+`keys` is uint64, or for MinHash list<uint64>, the keys of the bands. The rows are the records that
 survived the step.
 """
 

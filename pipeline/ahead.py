@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final, TypeVar
 
 AHEAD: Final = 4  # items that are held at most
+PATIENCE: Final = 1.0  # seconds
 
 Item = TypeVar("Item")
 
@@ -22,37 +23,35 @@ class _End:
 def ahead(items: Iterator[Item], most: int = AHEAD) -> Iterator[Item]:
     """The same items in the same order, up to `most` of them read before they are asked for.
 
-    Raises what reading them raises, where it did. The thread ends with the iterator.
+    Raises what reading them raises, where it did. The thread ends with the iterator; where it still waits for
+    an item a second later, it is left to end with that.
     """
-    read: queue.Queue[Item | _End] = queue.Queue(most)
+    found: queue.SimpleQueue[Item | _End] = queue.SimpleQueue()
+    room = threading.Semaphore(most)
     stopped = threading.Event()
 
-    def put(item: Item | _End) -> None:
-        while not stopped.is_set():
-            try:
-                read.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
     def work() -> None:
-        error: BaseException | None = None
         try:
+            room.acquire()
             for item in items:
-                put(item)
+                found.put(item)
+                del item  # this thread holds none while it waits
+                room.acquire()
                 if stopped.is_set():
                     return
+            found.put(_End(None))
         except BaseException as raised:  # told to the one who asks
-            error = raised
-        put(_End(error))
+            found.put(_End(raised))
 
     thread = threading.Thread(target=work, name="thresher-ahead", daemon=True)
     thread.start()
     try:
-        while not isinstance(item := read.get(), _End):
+        while not isinstance(item := found.get(), _End):
+            room.release()
             yield item
         if item.error is not None:
             raise item.error
     finally:
         stopped.set()
-        thread.join()
+        room.release()
+        thread.join(PATIENCE)

@@ -95,10 +95,11 @@ class PartOutput(Output):
             settle(written, settled)
             final[name] = StreamRef(str(settled), stream.rows, stream.bytes, stream.checksum, stream.columns)
         committed = Committed(self._task, final, self.accounts.as_dict(), self.rows_in, rows_out, bytes_in)
-        if put_new(entry_path(self._directory, self._task), _encode(committed), self._run):
-            return committed
-        first = read_entry(self._directory, self._task)
-        assert first is not None
+        first: Committed | None = None
+        while first is None:  # an entry may be taken back, see Driver.run, before it is read
+            if put_new(entry_path(self._directory, self._task), _encode(committed), self._run):
+                return committed
+            first = read_entry(self._directory, self._task)
         for loser in {s.path for s in final.values()} - {s.path for s in first.streams.values()}:
             remove(place(loser))
         return first

@@ -48,31 +48,40 @@ def says_full(reasons: Mapping[int, str]) -> bool:
 
 @dataclass(frozen=True)
 class FreeSpace:
-    """The disks that a run writes to, and how many bytes must stay free on each."""
+    """The disks that a run writes to, and how many bytes must stay free on each.
+
+    `passing`: the one through which files go on their way to a store.
+    """
 
     places: Sequence[Path]
     least: int
+    passing: Path | None = None
 
     def check(self) -> None:
         """Raises DiskFull where less is free."""
-        for place in self.places:
+        for place in (*self.places, *([self.passing] if self.passing else ())):
             free = shutil.disk_usage(place).free
             if free < self.least:
                 least = f"run.min_free ({_size(self.least)})"
-                raise DiskFull(f"{place}: {_size(free)} of its disk are free, less than {least}")
+                more = "; TMPDIR names another" if place == self.passing else ""
+                raise DiskFull(f"{place}: {_size(free)} of its disk are free, less than {least}{more}")
 
     def doubt(self, parts: Sequence[PartRef], shuffled: bool = False) -> str | None:
         """One sentence where a run over these parts may need more than is free; None where it will fit.
 
-        It is an estimate for a job that keeps every record, so it warns and refuses nothing.
+        It is an estimate for a job that keeps every record, so it warns and refuses nothing. What only
+        passes is little, unless all records are exchanged at once.
         """
-        wanted = sum(map(_expected, parts)) * (SHUFFLED if shuffled else 1.0)
-        for place in self.places:
+        kept = sum(map(_expected, parts))
+        wanted = [(place, kept * (SHUFFLED if shuffled else 1.0)) for place in self.places]
+        if self.passing is not None and shuffled:
+            wanted.append((self.passing, kept))
+        for place, bytes_ in wanted:
             free = shutil.disk_usage(place).free
-            if wanted > free - self.least:
+            if bytes_ > free - self.least:
                 return (
                     f"{place}: {_size(free)} are free, and a job that keeps all of this input takes about "
-                    f"{_size(wanted)}; the run stops, to be resumed, when less than run.min_free is left"
+                    f"{_size(bytes_)}; the run stops, to be resumed, when less than run.min_free is left"
                 )
         return None
 

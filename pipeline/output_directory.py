@@ -1,35 +1,40 @@
-"""The folder of a job's results: shards, ledger, containers, the resolved job, and the manifest."""
+"""What an output consists of: shards, ledger, containers, job and manifest; and a folder that holds one."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
+import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..schemas.job import Job
 from ..schemas.plain_yaml import write_yaml
+from ..schemas.progress import Listener
 from ..schemas.records import CONTAINERS
 from ..scorers.assets import LocalAssets
 from .ingest import JobRefused
+from .row_groups import RowGroups
+from .scratch import scratch
 from .sinks import suffix_of
-from .stage import Committed, StreamRef
+from .stage import Committed
 from .steps.writing import LANGUAGE, TOKENS
-from .store import publish, unfinished
+from .storage import Place, place
+from .store import UNFINISHED, alone, bring, is_same, open_parquet, remove, sync_directory, write_whole
 
 MANIFEST: Final = "manifest.json"
 RESOLVED: Final = "job.yaml"
 REPORT: Final = "report.md"
 CARD: Final = "README.md"
 CONTAINER_LIST: Final = "containers.parquet"
+LOCK: Final = ".publishing"
 # The first line of text in every card of ours; a README without it is somebody's own.
 CARD_MARK: Final = "<!-- Written by thresher; a run replaces this file unless output.card is false. -->"
 
@@ -40,6 +45,14 @@ OWN_FILE: Final = re.compile(
     rf"{SHARD_NAME.pattern}|manifest\.json|job\.yaml|report\.md|README\.md|containers\.parquet"
     r"|ledger/part-\d{5,}\.parquet|keys/[^/]+/(scheme\.json|part-\d{5,}\.parquet)"
 )
+
+# What only says where and how wide a job ran: its output is the same, so it is left out of it.
+_WHERE: Final = ("engine", "workers", "work", "directory", "min_free", "ray", "beam")
+_WHERE_OF_STEP: Final = ("on", "resources")
+_AT_ONCE: Final = 8
+
+Contents = Mapping[str, Place | bytes]  # the files of an output by name: where each lies now, or its bytes
+Describe = Callable[[Mapping[str, Any]], Mapping[str, bytes]]  # more files, told from the manifest
 
 
 @dataclass(frozen=True)
@@ -56,65 +69,94 @@ class Shard:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
+@dataclass(frozen=True)
+class Whole:
+    """An output put together: its files, its manifest, and the shards among them."""
+
+    contents: Contents
+    manifest: Mapping[str, Any]
+    shards: Sequence[Shard]
+
+
+def put_together(
+    job: Job,
+    shards: Sequence[Committed],
+    ledgers: Sequence[Committed],
+    containers: Sequence[str],
+    totals: Mapping[str, Any],
+    more: Contents,
+    describe: Describe | None = None,
+) -> Whole:
+    """The output of a job whose stages have ended; nothing is written but the list of containers.
+
+    `more`: files that steps leave beside the shards.
+    """
+    # A record larger than a shard leaves the next ones empty.
+    full = [committed for committed in shards if committed.streams["shard"].rows] or shards[:1]
+    written = [_shard(job, number, committed) for number, committed in enumerate(full)]
+    contents: dict[str, Place | bytes] = {
+        shard.path: place(committed.streams["shard"].path)
+        for shard, committed in zip(written, full, strict=True)
+    }
+    for committed in ledgers:
+        contents[f"ledger/part-{committed.task:05d}.parquet"] = place(committed.streams["rows"].path)
+    contents |= {CONTAINER_LIST: _list_containers(containers), RESOLVED: _resolved(job)}
+    contents |= {name: found if isinstance(found, bytes) else place(found) for name, found in more.items()}
+    manifest: dict[str, Any] = {
+        "name": job.name,
+        "shards": [shard.as_dict() for shard in written],
+        "files": [],
+        "totals": {**totals, **_figures(full, written)},
+        **_tokenizer(job),
+    }
+    contents |= describe(manifest) if describe is not None else {}
+    manifest["files"] = sorted(contents.keys() - {shard.path for shard in written})
+    contents[MANIFEST] = json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
+    return Whole(contents, manifest, written)
+
+
+def _shard(job: Job, number: int, committed: Committed) -> Shard:
+    assert job.output.compression is not None
+    stream = committed.streams["shard"]
+    name = f"shard-{number:05d}{suffix_of(job.output.format, job.output.compression)}"
+    tokens = committed.accounts["figures"].get(TOKENS, 0) if tokenizer_of(job) else None
+    return Shard(name, stream.rows, stream.bytes, stream.checksum, tokens)
+
+
+def _resolved(job: Job) -> bytes:
+    resolved = job.resolved()
+    resolved["run"] = _without(resolved["run"], _WHERE)
+    for owner in (resolved, *resolved["input"]):
+        owner["steps"] = [_without(step, _WHERE_OF_STEP) for step in owner["steps"]]
+    return write_yaml(resolved).encode()
+
+
+def _without(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _list_containers(paths: Sequence[str]) -> Path:
+    found = scratch() / f"{uuid.uuid4().hex}-{CONTAINER_LIST}"
+    groups = RowGroups(CONTAINERS)
+    with pq.ParquetWriter(found, CONTAINERS) as writer:
+        for path in paths:
+            with open_parquet(path) as source:
+                for batch in source.iter_batches():
+                    for group in groups.add(batch.cast(CONTAINERS)):
+                        writer.write_table(group)
+        for group in groups.rest():
+            writer.write_table(group)
+    return found
+
+
 class OutputDirectory:
-    """Where a job's results are put together; the manifest comes last, and makes them one whole."""
+    """A local folder that is made to hold an output; the manifest comes last, and makes it one whole.
 
-    def __init__(self, path: Path, run: str) -> None:
-        self._path, self._run = path, run
+    `work` is the work directory, where a run begins by writing down its sources.
+    """
 
-    def publish(
-        self,
-        job: Job,
-        shards: Sequence[Committed],
-        ledgers: Sequence[Committed],
-        containers: Sequence[str],
-        totals: dict[str, Any],
-        more: Mapping[str, Path | bytes],
-    ) -> list[Shard]:
-        """Replaces an earlier output of the same directory and returns the shards.
-
-        `more`: files or contents that steps leave beside the shards, by their names in the output.
-        """
-        self._remove_earlier()
-        # A record larger than a shard leaves the next ones empty.
-        full = [committed for committed in shards if committed.streams["shard"].rows] or shards[:1]
-        written = [self._shard(job, number, committed) for number, committed in enumerate(full)]
-        names = [CONTAINER_LIST, RESOLVED, REPORT, *([CARD] if job.output.card else []), *more]
-        for committed in ledgers:
-            name = f"ledger/part-{committed.task:05d}.parquet"
-            self._place(Path(committed.streams["rows"].path), Path(name))
-            names.append(name)
-        for name, found in sorted(more.items()):
-            if isinstance(found, bytes):
-                self.write(name, found)
-            else:
-                self._place(found, Path(name))
-        self._write_containers(containers)
-        self.write_job(job)
-        self._remove_strays(written)
-        manifest = {
-            "name": job.name,
-            "shards": [shard.as_dict() for shard in written],
-            "files": sorted(names),
-            "totals": {**totals, **_figures(full, written)},
-            **_tokenizer(job),
-        }
-        self.write(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
-        return written
-
-    def write(self, name: str, data: bytes) -> None:
-        """Writes a file of the output, whole or not at all."""
-        target = self._path / name
-        temporary = unfinished(target.parent, self._run, target.name)
-        temporary.write_bytes(data)
-        publish(temporary, target)
-
-    def write_job(self, job: Job) -> None:
-        """Writes the resolved job without what only says where and how wide it ran."""
-        resolved = job.resolved()
-        here = ("workers", "directory", "min_free")
-        kept = {key: value for key, value in resolved["run"].items() if key not in here}
-        self.write(RESOLVED, write_yaml({**resolved, "run": kept}).encode())
+    def __init__(self, path: Path, work: Place, run: str) -> None:
+        self._path, self._work, self._run = path, work, run
 
     def check(self) -> None:
         """Raises JobRefused where a file that no run wrote has a name that this run would write to."""
@@ -122,51 +164,66 @@ class OutputDirectory:
             json.loads((self._path / MANIFEST).read_bytes())["shards"]
         except (OSError, ValueError, TypeError, KeyError):
             taken = [name for name in OWN_NAMES if (self._path / name).exists()]
-            taken += [path.name for path in self._path.iterdir() if SHARD_NAME.fullmatch(path.name)]
-            if taken:
+            taken += [path.name for path in self._path.glob("shard-*") if SHARD_NAME.fullmatch(path.name)]
+            # Of a job that has begun here, they may be what it left when it was killed, or is writing now.
+            if taken and not (self._work / "sources.json").is_file():
                 raise JobRefused(in_the_way(self._path / taken[0])) from None
 
-    def _remove_earlier(self) -> None:
-        """Removes what would say of an earlier output that it is whole, or tell about it."""
-        for name in (MANIFEST, REPORT):
-            (self._path / name).unlink(missing_ok=True)
-        card = self._path / CARD
-        if card.is_file() and is_our_card(card.read_bytes()):
-            card.unlink()
-        shutil.rmtree(self._path / "keys", ignore_errors=True)
-        for path in (self._path / "ledger").glob("part-*.parquet"):
-            path.unlink()
+    def publish(self, contents: Contents, listener: Listener) -> None:
+        """Makes the folder hold this output and nothing of an earlier one; waits for others who do the same.
 
-    def _remove_strays(self, shards: Sequence[Shard]) -> None:
-        """Shards of an earlier output that this one has not replaced."""
-        ours = {shard.path for shard in shards}
-        for path in self._path.glob("shard-*"):
-            if path.name not in ours and SHARD_NAME.fullmatch(path.name):
-                path.unlink()
+        A folder that holds just this is left as it is.
+        """
+        told = f"{self._path}: another run is publishing here; waiting for it"
+        with alone(self._path / LOCK, lambda: listener.note(told)):
+            for path in self._files(f"{UNFINISHED}*"):
+                path.unlink(missing_ok=True)  # nobody else writes here now
+            if is_same(self._path / MANIFEST, contents[MANIFEST]) and not self._differing(contents):
+                return
+            remove(self._path / MANIFEST)
+            sync_directory(self._path)
+            self._place(contents)
+            self._remove_strays(contents)
+            for folder in {self._path, *(path.parent for path in self._files("*"))}:
+                sync_directory(folder)
+            self._write(MANIFEST, contents[MANIFEST])
 
-    def _shard(self, job: Job, number: int, committed: Committed) -> Shard:
-        assert job.output.compression is not None
-        stream: StreamRef = committed.streams["shard"]
-        name = f"shard-{number:05d}{suffix_of(job.output.format, job.output.compression)}"
-        self._place(Path(stream.path), Path(name))
-        tokens = committed.accounts["figures"].get(TOKENS, 0) if tokenizer_of(job) else None
-        return Shard(name, stream.rows, stream.bytes, stream.checksum, tokens)
+    def _differing(self, contents: Contents) -> list[str]:
+        with ThreadPoolExecutor(_AT_ONCE, "thresher-compare") as pool:
+            same = pool.map(lambda name: is_same(self._path / name, contents[name]), contents)
+            return [name for name, is_there in zip(contents, same, strict=True) if not is_there]
 
-    def _place(self, source: Path, name: Path) -> None:
-        target = self._path / name
-        temporary = unfinished(target.parent, self._run, target.name)
+    def _place(self, contents: Contents) -> None:
+        names = [name for name in self._differing(contents) if name != MANIFEST]
+        pool = ThreadPoolExecutor(_AT_ONCE, "thresher-publish")
         try:
-            os.link(source, temporary)
-        except OSError:  # another file system
-            shutil.copyfile(source, temporary)
-        publish(temporary, target)
+            for _ in pool.map(lambda name: self._write(name, contents[name]), names):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def _write_containers(self, paths: Sequence[str]) -> None:
-        tables = [pq.read_table(path, schema=CONTAINERS) for path in paths]
-        table = pa.concat_tables(tables) if tables else CONTAINERS.empty_table()
-        temporary = unfinished(self._path, self._run, CONTAINER_LIST)
-        pq.write_table(table.combine_chunks(), temporary)
-        publish(temporary, self._path / CONTAINER_LIST)
+    def _write(self, name: str, source: Place | bytes) -> None:
+        target = self._path / name
+        if isinstance(source, bytes):
+            write_whole(target, source, self._run)
+        else:
+            bring(source, target, self._run)
+
+    def _remove_strays(self, contents: Contents) -> None:
+        """Files of an earlier output that this one has not replaced."""
+        for path in self._files("*"):
+            name = path.relative_to(self._path).as_posix()
+            ours = name != CARD or is_our_card(path.read_bytes())
+            if name not in contents and OWN_FILE.fullmatch(name) and ours:
+                path.unlink()
+        for folder in (*self._path.glob("keys/*"), self._path / "keys", self._path / "ledger"):
+            with suppress(OSError):  # not empty, or not there
+                folder.rmdir()
+
+    def _files(self, pattern: str) -> Iterator[Path]:
+        """The files that an output may have; a work directory may lie beside them."""
+        for folder in (self._path, self._path / "ledger", *self._path.glob("keys/*")):
+            yield from (path for path in folder.glob(pattern) if path.is_file())
 
 
 def in_the_way(taken: object) -> str:

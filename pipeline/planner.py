@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..filters.text.signals import SIGNALS, inputs_of, versions_of
@@ -198,9 +198,9 @@ def _lay_out(phases: list[Phase], behind: Sequence[Phase], output: tuple[str, ..
     `behind`: the phases, laid out before, that go on with what these leave.
     """
     known: set[str] = set()  # signals of the text as it is
-    for phase in phases:
+    for number, phase in enumerate(phases):
         made = set(BASE) if phase.reads_source else set()
-        known = _lay_out_phase(phase, known, made)
+        known = _lay_out_phase(phase, known, made, _wanted_apart(phase, phases[number + 1 :]))
     for number, phase in enumerate(phases):
         later = set(output) | {name for corpus in phase.corpus for name in corpus.reads}
         for other in (*phases[number + 1 :], *behind):
@@ -211,10 +211,33 @@ def _lay_out(phases: list[Phase], behind: Sequence[Phase], output: tuple[str, ..
         phase.keeps = tuple(sorted(made & later))
 
 
-def _lay_out_phase(phase: Phase, known: set[str], made: set[str]) -> set[str]:
-    """Fills in the operators and reads of one pass; returns the signals that are known behind it."""
+def _wanted_apart(phase: Phase, behind: Sequence[Phase]) -> frozenset[str]:
+    """Signals of the text as a pass leaves it that only workers of their own would compute behind it.
+
+    They are computed before: who owns a model need not, and nobody has to read the text once more for them.
+    """
+    wanted: set[str] = set()
+    edited = phase.is_apart or any(corpus.edits_text for corpus in phase.corpus)
+    for other in behind:
+        if edited or not other.is_apart:
+            break
+        steps: list[MapStep | CorpusStep] = [*other.maps, *other.corpus]
+        for step in steps:
+            if not edited:
+                wanted |= step.reads
+            edited = edited or step.edits_text
+    return frozenset(name for name in wanted if _is_signal(name) and set(inputs_of(name)) <= set(BASE))
+
+
+def _is_signal(name: str) -> bool:
+    return name.partition("@")[0] in SIGNALS
+
+
+def _lay_out_phase(phase: Phase, known: set[str], made: set[str], ahead: frozenset[str]) -> set[str]:
+    """Fills in the operators and reads of one pass, which computes the signals `ahead` too; returns the
+    signals that are known behind it."""
     line = [*phase.maps, *(corpus.keys for corpus in phase.corpus if corpus.keys)]
-    at_end = frozenset(name for corpus in phase.corpus for name in corpus.reads)
+    at_end = ahead.union(*(corpus.reads for corpus in phase.corpus))
     stored, known, needed = set(known), set(known), {"id", "source"}
     for place, step in enumerate(line):
         if own := _missing_signals([step], frozenset(), known):
@@ -242,7 +265,7 @@ def _missing_signals(steps: list[MapStep], more: frozenset[str], known: set[str]
             break
     else:
         wanted |= more
-    return sorted(name for name in wanted if name.partition("@")[0] in SIGNALS and name not in known)
+    return sorted(name for name in wanted if _is_signal(name) and name not in known)
 
 
 def _add_signals(phase: Phase, names: list[str], needed: set[str], made: set[str]) -> set[str]:
@@ -255,7 +278,8 @@ def _add_signals(phase: Phase, names: list[str], needed: set[str], made: set[str
 
 
 def describe(job: Job, allow_code: bool = False) -> list[dict[str, Any]]:
-    """The stages of a job for a person: name, steps, columns read and kept."""
+    """The stages of a job for a person: name, steps, columns read and kept; `on` and `resources` where they
+    are not those of the job."""
     return list(_described(plan(job, allow_code)))
 
 
@@ -285,6 +309,7 @@ def _described_phase(phase: Phase, branch: str) -> Iterator[dict[str, Any]]:
         "operators": [ref.name.rpartition(":")[2] for ref in phase.operators],
         "reads": ["the source"] if phase.reads_source else list(phase.reads),
         "keeps": list(phase.keeps),
+        **_placement(phase.on, phase.resources),
     }
     for corpus in phase.corpus:
         yield {
@@ -295,4 +320,12 @@ def _described_phase(phase: Phase, branch: str) -> Iterator[dict[str, Any]]:
             "operators": [],
             "reads": sorted(corpus.reads),
             "keeps": list(corpus.makes),
+            **_placement(corpus.on, corpus.resources),
         }
+
+
+def _placement(on: str | None, resources: Resources) -> dict[str, Any]:
+    own = {name: value for name, value in asdict(resources).items() if value != getattr(Resources(), name)}
+    if resources.actors:
+        own["actors"] = list(resources.actors)
+    return {**({"on": on} if on else {}), **({"resources": own} if own else {})}

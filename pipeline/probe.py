@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from .ingest import JobRefused
 from .stage import Probe
 from .storage import Place, RemotePath, StorageError, place
-from .store import put_new, remove
+from .store import UNFINISHED, put_new, remove
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def probe(work: Place, run: str) -> Iterator[Probe]:
     Raises JobRefused where the directory does not take it, or a store does not keep what was there first.
     """
     content = uuid.uuid4().hex
-    path = work / f"probe-{run}-{content[:8]}"
+    path = work / f"{UNFINISHED}{run}-{content[:8]}-probe"  # swept, where the run is killed meanwhile
     try:
         put_new(path, content.encode(), run)
         if isinstance(path, RemotePath) and path.create(b"another", strict=True):

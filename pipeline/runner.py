@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +19,15 @@ from .driver import Driver, layer_of, partitions_for
 from .engines.opening import Engines
 from .export import export, write_ledger
 from .ingest import JobRefused, ingest
-from .output_directory import OutputDirectory, Shard
+from .output_directory import Describe, OutputDirectory, Shard, put_together
 from .planner import Branch, Phase, Plan, plan
 from .probe import probe
+from .scratch import in_use
 from .stage import Committed, Input, OperatorRef, PartRef, Parts
 from .steps.reading import CountRepeated, Keep, source_layers, stream_part
-from .storage import Place, place
-from .store import RunLock
+from .storage import Place, RemotePath, StorageError, place
+from .store import RunLock, put_new
+from .upload import Upload
 
 
 @dataclass(frozen=True)
@@ -42,48 +46,78 @@ class RunResult:
 
 
 def run_job(
-    job: Job, *, limit: int | None = None, listener: Listener | None = None, allow_code: bool = False
+    job: Job,
+    *,
+    limit: int | None = None,
+    listener: Listener | None = None,
+    allow_code: bool = False,
+    describe: Describe | None = None,
 ) -> RunResult:
     """Runs a job that `check` has accepted, or goes on with it where an earlier run ended.
 
-    `limit` takes a quick look: only so many records of the input, into `<output>/limit-<n>`.
-    Raises JobRefused, TaskFailed (some parts could not be processed), AccountsError, and KeyboardInterrupt,
-    after which the same call goes on.
+    `limit` takes a quick look: only so many records of the input, into `<output>/limit-<n>`. `describe` makes
+    further files of the output out of the manifest.
+    Raises JobRefused, TaskFailed (some parts could not be processed), AccountsError, StorageError, and
+    KeyboardInterrupt, after which the same call goes on.
     """
     began = time.monotonic()
     listener = listener or Silent()
-    output, work = Path(job.output.path), place(job.run.work)
-    lock_directory = work
+    output, lock_directory = place(job.output.path), place(job.run.work)
+    work = lock_directory
     if limit is not None:
         output, work = output / f"limit-{limit}", work / f"limit-{limit}"
-    output.mkdir(parents=True, exist_ok=True)
-    if isinstance(work, Path):
-        work.mkdir(parents=True, exist_ok=True)
-    disk = FreeSpace([folder for folder in (work, output) if isinstance(folder, Path)], job.run.min_free)
+    for folder in (output, work):
+        if isinstance(folder, Path):
+            folder.mkdir(parents=True, exist_ok=True)
+    disk = _disks(work, output, job.run.min_free)
     disk.check()
-    first = not (work / "sources.json").is_file()
-    if first:
-        # A job that has started before may have been killed while it published: what is there is its own.
-        OutputDirectory(output, "").check()
     planned = plan(job, allow_code)
     lock = RunLock(lock_directory)
     engines = Engines(job, lock.run, planned.kernels)
+    with in_use():
+        try:
+            _look_around(lock, lock_directory, listener)
+            lock.sweep(work)
+            publisher = _publisher(output, work, lock_directory, lock.run)
+            publisher.check()
+            with probe(work, lock.run) as found:
+                engines.check(found)
+            first = not (work / "sources.json").is_file()
+            parts = ingest(job, planned.branches, work, limit, listener, lock.run)
+            if first:
+                _warn_of_space(disk, parts, job, listener)
+            driver = Driver(work, engines, lock, listener, job.run.max_failed_parts, disk)
+            result = _Run(job, planned, driver).run(parts)
+            whole = put_together(job, *result, driver.published, describe)
+            publisher.publish(whole.contents, listener)
+            totals = whole.manifest["totals"]
+            return RunResult(totals, whole.shards, str(output), time.monotonic() - began, driver.failed)
+        finally:
+            engines.close()
+            lock.close()
+
+
+def _publisher(output: Place, work: Place, lock_directory: Place, run: str) -> OutputDirectory | Upload:
+    if isinstance(output, Path):
+        return OutputDirectory(output, work, run)
+    lock = lock_directory / "runs" / "publishing" if isinstance(lock_directory, Path) else None
+    return Upload(output, _owner(lock_directory), lock)
+
+
+def _owner(work: Place) -> str:
+    """What names the runs of a work directory to others that write to the same output."""
+    path = work / "stages" / "owner"
     try:
-        _look_around(lock, lock_directory, listener)
-        lock.sweep(work)
-        lock.sweep(output)
-        with probe(work, lock.run) as found:
-            engines.check(found)
-        parts = ingest(job, planned.branches, work, limit, listener, lock.run)
-        if first:
-            _warn_of_space(disk, parts, job, listener)
-        driver = Driver(work, engines, lock, listener, job.run.max_failed_parts, disk)
-        result = _Run(job, planned, driver).run(parts)
-        shards = OutputDirectory(output, lock.run).publish(job, *result, driver.published)
-        return RunResult(result[-1], shards, str(output), time.monotonic() - began, driver.failed)
-    finally:
-        engines.close()
-        lock.close()
+        put_new(path, uuid.uuid4().hex.encode(), "")
+        return path.read_bytes().decode()
+    except StorageError as error:
+        raise JobRefused(f"run.work: {error.filename}: {error.strerror}") from error
+
+
+def _disks(work: Place, output: Place, least: int) -> FreeSpace:
+    here = [folder for folder in (work, output) if isinstance(folder, Path)]
+    passing = Path(tempfile.gettempdir()) if isinstance(work, RemotePath) else None
+    return FreeSpace(here, least, passing)
 
 
 def _look_around(lock: RunLock, work: Place, listener: Listener) -> None:

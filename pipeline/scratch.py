@@ -6,7 +6,11 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import IO, Final
 
@@ -14,29 +18,53 @@ _PREFIX: Final = "thresher-scratch-"
 _LOCK: Final = "alive"
 
 _mine: tuple[int, Path, IO[str]] | None = None  # the process that made it, the folder, its lock
+_users = 0
+_changing = threading.RLock()
 
 
 def scratch() -> Path:
     """The folder of this process, under the system's folder for temporary files (TMPDIR).
 
-    The first call removes the folders of processes that were killed: their locks are free.
+    The first call removes the folders of processes that were killed: their locks are free. The folder goes
+    when the process ends by itself.
     """
     global _mine
-    if _mine is None or _mine[0] != os.getpid():
-        parent = Path(tempfile.gettempdir())
-        _sweep(parent)
-        _mine = (os.getpid(), *_make(parent))
-    return _mine[1]
+    with _changing:
+        if _mine is None or _mine[0] != os.getpid():
+            parent = Path(tempfile.gettempdir())
+            _sweep(parent)
+            _mine = (os.getpid(), *_make(parent))
+            # Unlike atexit's, called in the workers of multiprocessing too.
+            Finalize(None, close, exitpriority=0)
+        return _mine[1]
+
+
+@contextmanager
+def in_use() -> Iterator[None]:
+    """For what runs in this process: when nothing does any more, its folder is removed, and those that
+    killed workers have left."""
+    global _users
+    with _changing:
+        _users += 1
+    try:
+        yield
+    finally:
+        with _changing:
+            _users -= 1
+            if not _users:
+                close()
+                _sweep(Path(tempfile.gettempdir()))
 
 
 def close() -> None:
     """Removes the folder of this process; a later call of `scratch` makes another."""
     global _mine
-    if _mine is not None and _mine[0] == os.getpid():
-        _, folder, lock = _mine
-        _mine = None
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.close()
+    with _changing:
+        if _mine is not None and _mine[0] == os.getpid():
+            _, folder, lock = _mine
+            _mine = None
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.close()
 
 
 def _make(parent: Path) -> tuple[Path, IO[str]]:

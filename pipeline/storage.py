@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator
-from errno import EIO
+from errno import EIO, ENOSYS
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
@@ -83,33 +84,66 @@ class RemotePath:
         """The file for reading bytes; `ahead` where it is read from its beginning on."""
         return open_file(self.url, ahead=ahead)
 
+    def tag(self) -> str | None:
+        """What the store says of the file that changes when the file does; None where there is no file."""
+        info = self._info()
+        return None if info is None else str(info.get("ETag") or "")
+
     def read_bytes(self) -> bytes:
         """The whole file, which should be small. Raises FileNotFoundError."""
         store, name = self._store()
+        # Else s3fs asks for the size first, and believes a listing that it remembers.
+        more = {"max_concurrency": 1} if _is_s3(store) else {}
+        return self._asked_of_file(lambda: bytes(store.cat_file(name, **more)))
 
-        def read() -> bytes | None:
-            try:
-                content: bytes = store.cat_file(name)
-            except FileNotFoundError:
-                return None
+    def read_range(self, start: int, stop: int) -> bytes:
+        """The bytes [start, stop), which lie within the file. Raises FileNotFoundError."""
+        store, name = self._store()
+
+        def read() -> bytes:
+            content: bytes = store.cat_file(name, start=start, end=stop)
+            if len(content) != stop - start:
+                raise ConnectionError(f"{len(content)} bytes came of {stop - start}")
             return content
 
-        found = self._asked(read)
-        if found is None:
-            raise FileNotFoundError(2, "no such file", self.url)
-        return found
+        return self._asked_of_file(read)
+
+    def read_end(self, length: int) -> bytes:
+        """The last bytes of the file, which must not be empty: all where it has fewer than `length`.
+
+        Raises FileNotFoundError.
+        """
+        store, name = self._store()
+        return self._asked_of_file(lambda: bytes(store.cat_file(name, start=-length)))
 
     def fetch(self, target: Path) -> None:
         """Writes the content to a local file. Raises FileNotFoundError."""
-        with self.open() as source, target.open("wb") as file:
-            while block := source.read(_BLOCK):
-                file.write(block)
+        store, name = self._store()
+        self._asked_of_file(lambda: store.get_file(name, str(target)))
 
     def put(self, source: Path) -> None:
         """Writes the content of a local file, replacing what is there."""
         store, name = self._store()
-        more = {"chunksize": _PART} if "s3" in store.protocol else {}
+        more = {"chunksize": _PART} if _is_s3(store) else {}
         self._asked(lambda: store.put_file(str(source), name, **more))
+
+    def is_beside(self, other: RemotePath) -> bool:
+        """Whether one store keeps both, so that it can copy between them."""
+        return bool(self._store()[0] is other._store()[0])
+
+    def copy(self, source: RemotePath) -> None:
+        """Has the store write the content of another of its files here, replacing what is there.
+
+        Raises FileNotFoundError.
+        """
+        (store, name), (_, theirs) = self._store(), source._store()
+        more = {"preserve_etag": True} if _is_s3(store) else {}
+
+        def copy() -> None:
+            store.invalidate_cache()
+            store.cp_file(theirs, name, **more)
+
+        source._asked_of_file(copy)
 
     def write_bytes(self, data: bytes) -> None:
         """Writes a small file, replacing what is there."""
@@ -122,36 +156,38 @@ class RemotePath:
         The store decides, where it can (S3's If-None-Match). Where it cannot, this looks and then writes;
         with `strict` it raises StorageError, as two writers could both believe that they were first.
         """
+        for _ in range(Patience.from_environment().attempts):
+            made = self._asked(lambda: self._write_new(data))
+            if made is None and strict:
+                told = "this store cannot refuse to replace a file, which run.work needs of it"
+                raise StorageError(self.url, told)
+            if made is None:
+                made = self._asked(lambda: self._write_unless_there(data))
+            try:
+                # After an attempt of which no answer came, the file that is there may be ours.
+                return made or self.read_bytes() == data
+            except FileNotFoundError:  # removed since
+                continue
+        raise StorageError(self.url, "somebody removes this file whenever it is there")
+
+    def remove(self, tag: str | None = None) -> bool:
+        """Removes the file; that there is none is no failure.
+
+        With `tag`, as `tag()` told it: False where there is another file by now. Stores that cannot compare
+        remove what is there.
+        """
         store, name = self._store()
 
-        def write() -> bool:
+        def remove() -> bool:
             try:
-                store.pipe_file(name, data, mode="create")
-            except FileExistsError:
-                return False
-            except (NotImplementedError, OSError) as error:
-                if not isinstance(error, NotImplementedError) and "NotImplemented" not in str(error):
-                    raise
-                if strict:
-                    told = "this store cannot refuse to replace a file, which run.work needs of it"
-                    raise StorageError(self.url, told) from error
-                return self._write_unless_there(data)
-            return True
-
-        # After an attempt of which no answer came, the file that is there may be ours.
-        return self._asked(write) or self.read_bytes() == data
-
-    def remove(self) -> None:
-        """Removes the file; that there is none is no failure."""
-        store, name = self._store()
-
-        def remove() -> None:
-            try:
+                if tag and _is_s3(store):
+                    return _remove_tagged(store, name, tag)
                 store.rm_file(name)
             except FileNotFoundError:
-                return
+                pass
+            return True
 
-        self._asked(remove)
+        return self._asked(remove)
 
     def names(self) -> list[str]:
         """The files below the folder, relative to it, as the store lists them now."""
@@ -163,33 +199,59 @@ class RemotePath:
                 found: list[str] = store.find(name)
             except FileNotFoundError:
                 return []
+            finally:
+                store.invalidate_cache()  # nobody shall believe it later
             return found
 
         start = store.unstrip_protocol(name).rstrip("/") + "/"
         urls = (store.unstrip_protocol(one) for one in self._asked(find))
         return sorted(url.removeprefix(start) for url in urls if url.startswith(start))
 
-    def holds(self, source: Path) -> bool:
-        """Whether the file is there with the content of a local one.
+    def holds(self, source: Path | RemotePath | bytes) -> bool:
+        """Whether the file is there with this content: of a local file, of another remote one, or as given.
 
         Where the store tells an MD5 (an ETag of S3, the md5Hash of GCS), it decides; where it does not, or
         the ETag is no MD5 (encryption by KMS), the file is read back.
         """
         info = self._info()
-        if info is None or int(info["size"] or 0) != source.stat().st_size:
+        if info is None:
             return False
-        told = _told_md5(info, int(info["size"] or 0))
+        size = int(info["size"] or 0)
+        if isinstance(source, RemotePath):
+            theirs = source._info()
+            if theirs is None or int(theirs["size"] or 0) != size:
+                return False
+            return _same_tags(info, theirs) or self._reads_like(source)
+        if size != (len(source) if isinstance(source, bytes) else source.stat().st_size):
+            return False
+        told = _told_md5(info, size)
         return (told is not None and told == _md5(source, told)) or self._reads_like(source)
 
-    def _reads_like(self, source: Path) -> bool:
-        with self.open() as theirs, source.open("rb") as ours:
-            while block := ours.read(_BLOCK):
-                try:
-                    read = theirs.read(len(block))
-                except OSError as error:  # tried again already
-                    raise StorageError(self.url, str(error).removeprefix(f"{self.url}: ")) from error
-                if read != block:
-                    return False
+    def _reads_like(self, source: Path | RemotePath | bytes) -> bool:
+        with self.open() as theirs, _opened(source) as ours:
+            try:
+                while block := ours.read(_BLOCK):
+                    if theirs.read(len(block)) != block:
+                        return False
+            except OSError as error:  # tried again already
+                raise StorageError(self.url, str(error).removeprefix(f"{self.url}: ")) from error
+        return True
+
+    def _write_new(self, data: bytes) -> bool | None:
+        """Whether the file has been written; None where the store cannot promise that there was none."""
+        store, name = self._store()
+        try:
+            store.pipe_file(name, data, mode="create")
+        except FileExistsError:
+            return False
+        except NotImplementedError:
+            return None
+        except OSError as error:
+            if _answer(error) == "PreconditionFailed":
+                return False
+            if error.errno == ENOSYS or _answer(error) == "NotImplemented":
+                return None
+            raise
         return True
 
     def _write_unless_there(self, data: bytes) -> bool:
@@ -203,12 +265,10 @@ class RemotePath:
         store, name = self._store()
 
         def ask() -> dict[str, Any] | None:
-            store.invalidate_cache()
             try:
-                info: dict[str, Any] = store.info(name)
+                return _look_up(store, name)
             except FileNotFoundError:
                 return None
-            return info if info.get("type") == "file" else None
 
         return self._asked(ask)
 
@@ -220,6 +280,20 @@ class RemotePath:
         except (ImportError, ValueError) as error:
             raise StorageError(self.url, str(error)) from error
         return store, name
+
+    def _asked_of_file(self, action: Callable[[], Found]) -> Found:
+        """The same of what needs the file to be there."""
+
+        def act() -> tuple[Found] | None:
+            try:
+                return (action(),)
+            except FileNotFoundError:
+                return None
+
+        found = self._asked(act)
+        if found is None:
+            raise FileNotFoundError(2, "no such file", self.url)
+        return found[0]
 
     def _asked(self, action: Callable[[], Found]) -> Found:
         try:
@@ -264,6 +338,53 @@ def why_not_writable(url: str) -> str | None:
     return None
 
 
+def _is_s3(store: Any) -> bool:
+    return "s3" in store.protocol
+
+
+def _look_up(store: Any, name: str) -> dict[str, Any] | None:
+    """What a store says of a file."""
+    if _is_s3(store):
+        bucket, key, _ = store.split_path(name)
+        if key:
+            # s3fs would ask for a listing where there is no such file, to see whether it is a folder.
+            head = store.call_s3("head_object", store.kwargs, Bucket=bucket, Key=key)
+            return {"size": head["ContentLength"], "ETag": head.get("ETag", "")}
+    store.invalidate_cache()
+    info: dict[str, Any] = store.info(name)
+    return info if info.get("type") == "file" else None
+
+
+def _remove_tagged(store: Any, name: str, tag: str) -> bool:
+    bucket, key, _ = store.split_path(name)
+    try:
+        store.call_s3("delete_object", Bucket=bucket, Key=key, IfMatch=tag)
+    except OSError as error:
+        if _answer(error) == "PreconditionFailed":
+            return False
+        if error.errno != ENOSYS and _answer(error) != "NotImplemented":
+            raise
+        store.rm_file(name)
+    return True
+
+
+def _answer(error: OSError) -> str:
+    """The code by which S3 tells why it refused."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def _opened(source: Path | RemotePath | bytes) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    return source.open() if isinstance(source, RemotePath) else source.open("rb")
+
+
+def _same_tags(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether a store tells the same digest of two files."""
+    return any(one.get(key) and one.get(key) == other.get(key) for key in ("ETag", "md5Hash"))
+
+
 def _told_md5(info: dict[str, Any], size: int) -> str | None:
     """An MD5 as the store tells it: 32 hexadecimal digits, or those of the parts' MD5s and their number."""
     if info.get("md5Hash"):
@@ -275,11 +396,14 @@ def _told_md5(info: dict[str, Any], size: int) -> str | None:
     return tag if _MD5.fullmatch(tag) else None
 
 
-def _md5(source: Path, like: str) -> str:
-    """The MD5 of a file, or of its parts' MD5s, whichever `like` is."""
-    with source.open("rb") as file:
+def _md5(source: Path | bytes, like: str) -> str:
+    """The MD5 of a content, or of its parts' MD5s, whichever `like` is."""
+    with _opened(source) as file:
         if "-" not in like:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            whole = hashlib.md5(usedforsecurity=False)
+            while block := file.read(_BLOCK):
+                whole.update(block)
+            return whole.hexdigest()
         digests = [hashlib.md5(part, usedforsecurity=False).digest() for part in _parts(file)]
     return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"
 

@@ -8,9 +8,12 @@ process and put whole under its final name, and an entry by a put that the store
 from __future__ import annotations
 
 import fcntl
+import io
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -19,11 +22,14 @@ import pyarrow.parquet as pq
 import xxhash
 
 from .scratch import scratch
-from .sources.files import is_remote, open_file
 from .storage import Place, RemotePath, place
 
 # Names of unfinished files start with it and with the run that writes them.
 UNFINISHED = ".unfinished-"
+
+_BLOCK = 8 << 20
+_END_BYTES = 256 << 10  # of a remote file that are read at once
+_AT_ONCE = 32
 
 
 class HashedFile:
@@ -87,7 +93,7 @@ def put_new(path: Place, data: bytes, run: str) -> bool:
         return False
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
     return True
 
 
@@ -95,7 +101,7 @@ def publish(temporary: Path, path: Place) -> None:
     """Moves a finished file to its final name, replacing what was there."""
     settle(temporary, path)
     if isinstance(path, Path):
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
 def settle(temporary: Path, path: Place) -> None:
@@ -130,11 +136,59 @@ def remove(path: Place) -> None:
         path.unlink(missing_ok=True)
 
 
+class PartFile(io.RawIOBase):
+    """A file of a store that nobody replaces, read by ranges, each as it is asked for.
+
+    Its end, where the index of a Parquet or a spool file is, comes first and in one piece: of a small file
+    that is all. Raises FileNotFoundError, and StorageError where the store does not give it.
+    """
+
+    def __init__(self, path: RemotePath) -> None:
+        super().__init__()
+        self._path = path
+        self._end = path.read_end(_END_BYTES)
+        self.size = len(self._end) if len(self._end) < _END_BYTES else path.size()
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Exactly `size` bytes, fewer only at the end of the file."""
+        start = min(self._position, self.size)
+        stop = self.size if size is None or size < 0 else min(self.size, start + size)
+        self._position = stop
+        behind = start - (self.size - len(self._end))
+        if behind >= 0 or start == stop:
+            return self._end[behind : behind + stop - start] if start < stop else b""
+        return self._path.read_range(start, stop)
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 def open_parquet(path: str) -> pq.ParquetFile:
     """A Parquet file of a place. Of a remote one just the ranges that are read travel."""
-    if is_remote(path):
-        return pq.ParquetFile(open_file(path, ahead=False), pre_buffer=True)
-    return pq.ParquetFile(path)
+    where = place(path)
+    if isinstance(where, RemotePath):
+        return pq.ParquetFile(PartFile(where), pre_buffer=True)
+    return pq.ParquetFile(where)
 
 
 @contextmanager
@@ -152,6 +206,13 @@ def at_hand(path: str) -> Iterator[Path]:
         copy.unlink(missing_ok=True)
 
 
+def remove_all(paths: Iterable[Place]) -> None:
+    """Removes many files; in a store the answers are not waited for one by one."""
+    with ThreadPoolExecutor(_AT_ONCE, "thresher-remove") as pool:
+        for _ in pool.map(remove, paths):
+            pass
+
+
 def size_of(path: Place) -> int | None:
     """The bytes of a file; None where there is none."""
     try:
@@ -160,12 +221,94 @@ def size_of(path: Place) -> int | None:
         return None
 
 
-def _sync_directory(directory: Path) -> None:
+def bring(source: Place, path: Path, run: str) -> None:
+    """Puts a file of any place into a local folder, whole or not at all: linked, where that is possible.
+
+    That the disk knows its name is for the caller to wait for.
+    """
+    temporary = unfinished(path.parent, run, path.name)
+    try:
+        if isinstance(source, RemotePath):
+            source.fetch(temporary)
+            _sync(temporary)
+        else:
+            try:
+                os.link(source, temporary)
+            except OSError:  # another file system
+                shutil.copyfile(source, temporary)
+                _sync(temporary)
+        settle(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_same(path: Path, source: Place | bytes) -> bool:
+    """Whether a local file is there with the content of another file, or with this one."""
+    try:
+        if isinstance(source, bytes):
+            return path.read_bytes() == source
+        if isinstance(source, RemotePath):
+            return path.is_file() and source.holds(path)
+        if path.samefile(source):
+            return True
+        if path.stat().st_size != source.stat().st_size:
+            return False
+        with path.open("rb") as ours, source.open("rb") as theirs:
+            while block := ours.read(_BLOCK):
+                if theirs.read(_BLOCK) != block:
+                    return False
+        return True
+    except FileNotFoundError:
+        return False
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_directory(directory: Path) -> None:
+    """Waits until the disk knows the names in a folder."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def alone(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Lets one process at a time pass; `waiting` is called where another one is ahead.
+
+    The kernel frees the lock of a process that is killed. The file is gone when the last one has passed.
+    """
+    while True:
+        file = lock.open("a")
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Who was ahead has removed the file: somebody else may hold its successor.
+            if _is_at(file, lock):
+                break
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 class RunLock:
@@ -195,11 +338,13 @@ class RunLock:
             return 0
         dead: dict[str, bool] = {}
         removed = 0
-        for path in root.rglob(f"{UNFINISHED}*"):
-            run = path.name.removeprefix(UNFINISHED).split("-", 1)[0]
-            if dead.setdefault(run, self._is_dead(run)):
-                path.unlink(missing_ok=True)
-                removed += 1
+        # Other runs remove folders meanwhile, which ends a `rglob`.
+        for folder, _, names in os.walk(root):
+            for name in names:
+                run = name.removeprefix(UNFINISHED).split("-", 1)[0]
+                if name.startswith(UNFINISHED) and dead.setdefault(run, self._is_dead(run)):
+                    Path(folder, name).unlink(missing_ok=True)
+                    removed += 1
         for lock in self._directory.glob("*.lock"):
             if self._is_dead(lock.stem):
                 lock.unlink(missing_ok=True)

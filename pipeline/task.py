@@ -150,13 +150,17 @@ def _flow(source: Input, part: PartRef, out: PartOutput, prefetch: bool = False)
     for operator in operators:
         operator.begin(part.index)
     batches = build(part.reader).read(part.index, out) if part.reader else read_part(part, source.columns)
-    if prefetch and not part.reader:  # a reader writes to `out` too, and only in this thread
-        batches = ahead(batches)
-    for batch in batches:
-        out.rows_in += len(batch)
-        for operator in operators:
-            batch = operator.apply(batch, out)
-        yield batch
+    # A reader writes to `out` as the operators do, and so only in their thread.
+    early = ahead(batches) if prefetch and not part.reader else None
+    try:
+        for batch in early or batches:
+            out.rows_in += len(batch)
+            for operator in operators:
+                batch = operator.apply(batch, out)
+            yield batch
+    finally:
+        if early is not None:
+            early.close()
     for number, operator in enumerate(operators):
         last = operator.end(out)
         if last is not None:

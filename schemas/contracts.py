@@ -61,7 +61,13 @@ class Scorer(ABC):
 
     @abstractmethod
     def score(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        """The output columns, each as long as `batch`, in its order; null where there is no score."""
+        """The output columns, each as long as `batch`, in its order; null where there is no score.
+
+        A batch is what was read at a time, of up to about a thousand records or 8 MB; the last of a part may
+        be small, and one may have no row. A model that wants batches of its own size, or of texts of like
+        length, cuts and sorts them in here: where a batch ends must make no difference beyond `tolerance`.
+        Out-of-memory errors of a device are let through: then the batch comes again, in halves.
+        """
 
 
 # One edit of a text: the bytes [start, stop) of its UTF-8, which begin and end between characters, become
@@ -91,7 +97,10 @@ class Refiner(ABC):
 
     @abstractmethod
     def edits(self, batch: pa.RecordBatch) -> pa.ListArray:
-        """list<EDIT> for each row, sorted by `start`, not overlapping; empty where nothing changes."""
+        """list<EDIT> for each row, sorted by `start`, not overlapping; empty where nothing changes.
+
+        Batches are those that a Scorer gets, and out-of-memory errors of a device mean the same.
+        """
 
 
 class Trainable(Protocol):

@@ -83,11 +83,15 @@ def _again(details: ErrorDetails) -> InitErrorDetails:
 
 
 class Resources(Model):
-    """What one task of a step needs."""
+    """What one task of a step needs.
 
-    cpus: float = Field(default=1.0, gt=0, description="CPU cores of one task.")
-    gpus: float = Field(default=0.0, ge=0, description="GPUs of one task.")
-    memory: Size | None = Field(default=None, description="Memory of one task, as in 2GB.")
+    A step that asks for other than the defaults runs in a pass of its own, one with `gpus` or `actors` in
+    processes that load its model and do nothing else.
+    """
+
+    cpus: float = Field(default=1.0, gt=0, description="CPU cores of one task, on Ray.")
+    gpus: float = Field(default=0.0, ge=0, description="GPUs of one task, on Ray; 0.5 lets two share one.")
+    memory: Size | None = Field(default=None, description="Memory of one task, as in 2GB, on Ray.")
     actors: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = Field(
         default=None, description="Fewest and most processes that hold the model, as in [1, 8]."
     )

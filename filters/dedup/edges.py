@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..kernels import kernel
 from .clusters import mix
@@ -38,14 +39,13 @@ _ROW, _EDGE, _HEADS, _KEY_SEEN = 0, 1, 2, 3
 def key_rows(keys: pa.Array, position: pa.Array, low: pa.Array | None = None) -> pa.RecordBatch:
     """Rows (key, [low,] position) for `combine` and StarEdges, in the order of the documents.
 
-    `keys` is uint64, or a list of uint64 of fixed size (the bands of `band_keys`) which gives a row for each
-    value; `position` is uint64. A document whose key is null gives no row. `low` goes with a plain key only.
+    `keys` is uint64, or a list of uint64 (the bands of `band_keys`), which gives a row for each value;
+    `position` is uint64. A document whose key is null gives no row. `low` goes with a plain key only.
     """
     valid = keys.is_valid()
     keys, position = keys.filter(valid), position.filter(valid)
-    if pa.types.is_fixed_size_list(keys.type):
-        width = keys.type.list_size
-        position = pa.array(np.repeat(position.to_numpy(), width))
+    if not pa.types.is_uint64(keys.type):
+        position = pa.array(np.repeat(position.to_numpy(), pc.list_value_length(keys).to_numpy()))
         keys = keys.flatten()
     if low is None:
         return pa.RecordBatch.from_arrays([keys, position], names=["key", "position"])

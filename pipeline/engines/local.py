@@ -22,7 +22,6 @@ from ..probe import answer
 from ..scratch import scratch
 from ..stage import Committed, EngineError, Probe, Stage, TaskId
 from ..storage import place
-from .attempts import TRIES as TRIES
 from .attempts import Attempts, Call, map_calls, reduce_calls, send_calls
 
 _starting = threading.Lock()  # threads that run jobs share one __main__

@@ -21,6 +21,7 @@ class Keys(Operator):
     `hash` and `length`, of the text, order the records of a cluster.
     """
 
+    version = 2
     kernels = (f"{KERNELS}minhash", f"{KERNELS}exact", f"{KERNELS}edges", f"{KERNELS}clusters")
 
     def __init__(self, prefix: str, method: str, on: str, arguments: Mapping[str, Any], ranked: bool) -> None:
@@ -35,7 +36,8 @@ class Keys(Operator):
         column = batch.column(self._on)
         found: dict[str, pa.Array] = {}
         if self._scheme is not None:
-            found["keys"] = self._minhash.band_keys(column, self._scheme)
+            # Not every version of Arrow can read lists of fixed size from Parquet where some are null.
+            found["keys"] = self._minhash.band_keys(column, self._scheme).cast(pa.list_(pa.uint64()))
         elif self._on == "url":
             found["keys"], found["low"] = self._exact.url_key(column)
         else:

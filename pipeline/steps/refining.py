@@ -15,6 +15,7 @@ from ...scorers import registry
 from ...scorers.assets import LocalAssets
 from ..operator import Operator, Output
 from ..stage import OperatorRef
+from .scoring import Portions, joined
 
 
 class Refine(Operator):
@@ -42,6 +43,7 @@ class Refine(Operator):
         fingerprint: str = "",
     ) -> None:
         self._step, self._max_removed = step, max_removed
+        self._portions = Portions(step)
         self._assets = LocalAssets([Path(directory or ".")])
         self.refiner = registry.build(
             registry.REFINER, refiner, arguments, directory=Path(directory or "."), allow_code=allow_code
@@ -64,8 +66,9 @@ class Refine(Operator):
         from ...filters.text.edits import EditError, apply_edits
 
         before = batch.column("text")
-        edits = self.refiner.edits(batch.select(list(dict.fromkeys(self.refiner.inputs))))
+        found = self._portions.run(self._edits, batch)
         try:
+            edits = joined(found)
             after = apply_edits(before, edits)
         except (EditError, TypeError, ValueError) as error:
             raise type(error)(f"step {self._step}: {error}") from error
@@ -83,6 +86,9 @@ class Refine(Operator):
         place = batch.schema.get_field_index("text")
         field = batch.schema.field(place)
         return out.drop(self._step, batch.set_column(place, field, after), reasons, values)
+
+    def _edits(self, batch: pa.RecordBatch) -> pa.ListArray:
+        return self.refiner.edits(batch.select(list(dict.fromkeys(self.refiner.inputs))))
 
     def _losses(self, before: pa.Array, after: pa.Array, edited: pa.Array) -> tuple[pa.Array, pa.Array]:
         """Why each record is dropped, if it is, and the value that decided."""

@@ -172,5 +172,5 @@ class _Sets:
 
 def _columns(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
     bands = batch.column("bands")
-    values = bands.flatten().to_numpy().reshape(len(batch), bands.type.list_size)
+    values = bands.flatten().to_numpy().reshape(len(batch), -1)
     return batch.column("position").to_numpy(), values

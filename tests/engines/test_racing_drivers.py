@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -100,15 +101,15 @@ def race(request: pytest.FixtureRequest, source: str, tmp_path: Path) -> Iterato
         def look() -> dict[str, bytes]:
             return bucket.objects("out/")
 
-    (tmp_path / "tmp").mkdir()
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump(job(source, out, work)))
-    made = Race(file, look, tmp_path / "tmp")
-    yield made
-    for process in made.processes:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+    with tempfile.TemporaryDirectory() as temporary:  # short, as the name of a socket in it has to be
+        made = Race(file, look, Path(temporary))
+        yield made
+        for process in made.processes:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
 
 def seen(folder: Path) -> dict[str, bytes]:
@@ -236,7 +237,7 @@ def test_a_driver_that_is_killed_while_it_publishes_leaves_its_turn_to_the_other
     halting.write_text(HALTING)
     command = [sys.executable, str(halting), str(file), str(tmp_path / "halted")]
     first = subprocess.Popen(command, stderr=subprocess.PIPE)
-    race = Race(file, lambda: seen(out), tmp_path, [first])
+    race = Race(file, lambda: seen(out), Path(tempfile.gettempdir()), [first])
     try:
         wait_for((tmp_path / "halted").exists, first)
         assert not (out / "manifest.json").exists()

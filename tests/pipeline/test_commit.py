@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thresher.pipeline import scratch
 from thresher.pipeline.commit import PartOutput, StreamWriter, read_entry
 from thresher.pipeline.row_groups import RowGroups
-from thresher.pipeline.store import UNFINISHED, RunLock, put_new
+from thresher.pipeline.store import UNFINISHED, RunLock, alone, put_new
 
 
 def batch(values: list[str]) -> pa.RecordBatch:
@@ -112,3 +118,97 @@ def test_only_columns_that_are_searched_by_carry_statistics(tmp_path: Path, name
     writer.close()
     column = pq.ParquetFile(tmp_path / "s").metadata.row_group(0).column(schema.names.index(name))
     assert column.is_stats_set == (name == "position")
+
+
+def test_one_at_a_time_passes_a_lock_and_the_last_one_leaves_nothing(tmp_path: Path) -> None:
+    lock, inside, most, waited = tmp_path / "lock", [], [], []
+
+    def go(number: int) -> None:
+        with alone(lock, lambda: waited.append(number)):
+            inside.append(number)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(go, range(24)))
+    assert (len(most), max(most)) == (24, 1)
+    assert waited
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_is_free_when_the_process_that_holds_it_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom thresher.pipeline.store import alone\n"
+        "with alone(Path(sys.argv[1]), lambda: None):\n print('held', flush=True)\n time.sleep(600)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "lock")]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    waiting = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+
+        def wait() -> bool:
+            with alone(tmp_path / "lock", waiting.set):
+                return True
+
+        passed = pool.submit(wait)
+        assert waiting.wait(20)
+        assert not passed.done()
+        holder.kill()
+        assert passed.result(20)
+    holder.communicate()
+
+
+def test_a_sweep_does_not_mind_folders_that_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{UNFINISHED}dead-1-rows").touch()
+    scan = os.scandir
+
+    def vanishing(path: str) -> object:
+        if str(path).endswith("b"):
+            shutil.rmtree(path)
+        return scan(path)
+
+    lock = RunLock(tmp_path)
+    monkeypatch.setattr("os.scandir", vanishing)
+    assert lock.sweep(tmp_path) == 2
+    lock.close()
+
+
+def test_the_scratch_folder_goes_when_the_last_of_its_users_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch.close()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead = tmp_path / "thresher-scratch-dead"
+    with scratch.in_use():
+        with scratch.in_use():
+            folder = scratch.scratch()
+            (folder / "file").touch()
+        assert (folder / "file").exists()
+        dead.mkdir()
+        (dead / "alive").touch()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_ends_by_itself_removes_its_scratch_folder(tmp_path: Path) -> None:
+    script = """
+import multiprocessing
+from thresher.pipeline.scratch import scratch
+def child():
+    scratch().joinpath("file").touch()
+if __name__ == "__main__":
+    folder = scratch()
+    started = multiprocessing.get_context("fork").Process(target=child)
+    started.start()
+    started.join()
+    assert folder.exists() and len(list(folder.parent.glob("thresher-*"))) == 1
+"""
+    (tmp_path / "script.py").write_text(script)
+    (tmp_path / "tmp").mkdir()
+    command = [sys.executable, str(tmp_path / "script.py")]
+    subprocess.run(command, check=True, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, timeout=60)
+    assert list((tmp_path / "tmp").iterdir()) == []

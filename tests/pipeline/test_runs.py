@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import thresher
 from inline_engine import inline_tasks
+from test_whole_jobs import output_digest
 from thresher.pipeline.ingest import JobRefused
 from thresher.pipeline.sources.files import SourceFile
 from thresher.pipeline.stage import TaskFailed
 from thresher.pipeline.store import RunLock
+from thresher.schemas.progress import Silent
 
 
 @pytest.fixture(autouse=True)
@@ -94,12 +96,37 @@ def test_a_source_that_changed_is_not_read_again_for_its_text(tmp_path: Path) ->
         list(reader.read_again(0))
 
 
-def test_a_second_run_in_the_same_work_directory_is_refused(tmp_path: Path) -> None:
+class Notes(Silent):
+    """Keeps what a person would be told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.told.append(message)
+
+
+def test_a_run_beside_another_in_one_work_directory_says_so_and_ends_with_the_same_output(
+    tmp_path: Path,
+) -> None:
     source = corpus.write(tmp_path / "in.jsonl", corpus.rows(10))
+    alone, beside = Notes(), Notes()
+    thresher.run(job(tmp_path, source), listener=alone)
+    before = output_digest(tmp_path / "out")
     other = RunLock(tmp_path / "out-work")
-    with pytest.raises(JobRefused, match="another run is at work here"):
-        thresher.run(job(tmp_path, source))
+    thresher.run(job(tmp_path, source), listener=beside)
     other.close()
+    assert not alone.told
+    assert [("another run is at work here" in told) for told in beside.told] == [True]
+    assert output_digest(tmp_path / "out") == before
+
+
+def test_a_run_is_refused_while_its_work_directory_is_being_cleaned(tmp_path: Path) -> None:
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(10))
+    cleaning = RunLock(tmp_path / "out-work", cleaning=True)
+    with pytest.raises(JobRefused, match="is being cleaned"):
+        thresher.run(job(tmp_path, source))
+    cleaning.close()
     assert thresher.run(job(tmp_path, source)).totals["in"] == len(corpus.rows(10))
 
 
@@ -171,6 +198,87 @@ def test_shuffled_shards_are_shards_of_one_shuffled_whole(tmp_path: Path) -> Non
         thresher.run(job(tmp_path, source, output={"shuffle": "parts", "shard": shard}))
         wholes.append([row["id"] for row in kept(tmp_path)])
     assert wholes[0] == wholes[1] == wholes[2]
+
+
+def test_an_output_that_is_there_already_is_left_as_it_is(tmp_path: Path) -> None:
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(30))
+    thresher.run(job(tmp_path, source))
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+    thresher.run(job(tmp_path, source))
+    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files} == before
+
+
+def test_a_file_of_the_output_that_somebody_has_changed_or_removed_is_put_right(tmp_path: Path) -> None:
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(60))
+    thresher.run(job(tmp_path, source, output={"shard": "5KB"}))
+    before = output_digest(tmp_path / "out")
+    out = tmp_path / "out"
+    shard = out / "shard-00001.parquet"
+    changed = bytearray(shard.read_bytes())
+    changed[100] ^= 1
+    shard.unlink()
+    shard.write_bytes(changed)
+    (out / "shard-00002.parquet").unlink()
+    (out / "report.md").write_text("something else")
+    thresher.run(job(tmp_path, source, output={"shard": "5KB"}))
+    assert output_digest(out) == before
+
+
+def test_what_a_killed_run_left_half_published_is_replaced_and_leaves_nothing(tmp_path: Path) -> None:
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(30))
+    thresher.run(job(tmp_path, source))
+    before, out = output_digest(tmp_path / "out"), tmp_path / "out"
+    (out / "manifest.json").unlink()
+    (out / ".publishing").touch()
+    (out / "keys" / "old").mkdir(parents=True)
+    (out / "keys" / "old" / "part-00000.parquet").write_bytes(b"old")
+    (out / "notes.txt").write_text("mine")
+    for left in (out, out / "ledger"):
+        (left / ".unfinished-0123456789ab-1-shard").write_bytes(b"half")
+    thresher.run(job(tmp_path, source))
+    after = output_digest(out)
+    assert after.pop("notes.txt")
+    assert after == before
+    assert not (out / "keys").exists()
+
+
+def test_an_output_on_another_disk_than_the_work_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(30))
+    thresher.run(job(tmp_path, source))
+    before = output_digest(tmp_path / "out")
+    link = os.link
+
+    def link_within(source: Any, target: Any) -> None:
+        if tmp_path / "out" in Path(target).parents:
+            raise OSError(18, "Invalid cross-device link")
+        link(source, target)
+
+    monkeypatch.setattr("os.link", link_within)
+    (tmp_path / "out").rename(tmp_path / "linked")
+    for _ in range(2):
+        thresher.run(job(tmp_path, source))
+        assert output_digest(tmp_path / "out") == before
+    assert (tmp_path / "out" / "shard-00000.parquet").stat().st_nlink == 1
+
+
+def test_the_job_beside_the_shards_tells_nothing_of_where_and_how_wide_it_ran(tmp_path: Path) -> None:
+    source = corpus.write(tmp_path / "in.jsonl", corpus.rows(20))
+    written = []
+    for run in ({"workers": 1}, {"workers": 2, "min_free": "1MB", "work": str(tmp_path / "elsewhere")}):
+        made = corpus.job(str(source), tmp_path / "out", part="1MB", **run)
+        made["steps"] = [{"filter": "gopher_repetition"}]
+        if run["workers"] == 2:
+            made["steps"][0] |= {"on": "local", "resources": {"cpus": 2}}
+            made["run"] |= {"ray": {"window": 3}, "beam": {"silence": 9}}
+        thresher.run(thresher.load(made, check=False))
+        written.append((tmp_path / "out" / "job.yaml").read_text())
+    assert written[0] == written[1]
+    assert thresher.load(tmp_path / "out" / "job.yaml").steps[0].name == "filter:gopher_repetition"
 
 
 POISON = """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,14 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def contents(folder: Path) -> dict[str, Path | RemotePath | bytes]:
+    """The files of a folder as what is to be published; the manifest, which a run has in memory, as bytes."""
+    found: dict[str, Path | RemotePath | bytes] = {name: folder / name for name in content(folder)}
+    return found | {"manifest.json": (folder / "manifest.json").read_bytes()}
+
+
 def upload(folder: Path, owner: str = "me") -> None:
-    Upload(RemotePath(OUT), owner).run(folder, Silent())
+    Upload(RemotePath(OUT), owner).publish(contents(folder), Silent())
 
 
 def test_the_store_holds_the_bytes_of_the_folder_and_nothing_else(s3: Bucket, tmp_path: Path) -> None:
@@ -164,7 +172,7 @@ def test_what_was_cut_off_leaves_nothing_in_an_output_that_then_turns_out_smalle
 
 def test_a_missing_bucket_and_refused_access_are_told_at_once(s3: Bucket, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such bucket"):
-        Upload(RemotePath("s3://nobody/out"), "me").run(output(tmp_path / "a", 1), Silent())
+        Upload(RemotePath("s3://nobody/out"), "me").publish(contents(output(tmp_path / "a", 1)), Silent())
 
     def refuse(handler: Handler, number: int) -> str | None:
         handler.answer(403, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
@@ -224,6 +232,136 @@ def test_of_two_runs_that_come_at_once_only_one_gets_the_output(s3: Bucket, tmp_
     assert set(s3.objects(KEYS)) == {CLAIM}
 
 
+def hold(s3: Bucket, method: str, name: str) -> tuple[threading.Event, threading.Event]:
+    """Holds back the first such request from now on: the events say that it has come, and let it go."""
+    came, go = threading.Event(), threading.Event()
+
+    def wait(handler: Handler, number: int) -> None:
+        if handler.command == method and handler.path.endswith(name) and not came.is_set():
+            came.set()
+            assert go.wait(30)
+
+    s3.proxy.fault = wait
+    return came, go
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("PUT", f"/{CLAIM}"),
+        ("DELETE", "/manifest.json"),
+        ("PUT", "/shard-00001.parquet"),
+        ("PUT", "/manifest.json"),
+        ("DELETE", f"/{CLAIM}"),
+    ],
+)
+def test_of_two_runs_that_bring_the_same_neither_harms_what_the_other_has_finished(
+    s3: Bucket, tmp_path: Path, method: str, name: str
+) -> None:
+    """One is held back anywhere while the other comes and goes: from then on, the output stays whole."""
+    upload(output(tmp_path / "before", 4))
+    folder = output(tmp_path / "a", 3, salt=b"new")
+    came, go = hold(s3, method, name)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(upload, folder)
+        assert came.wait(30)
+        upload(folder)
+        assert s3.objects(KEYS) == content(folder)
+        go.set()
+        slow.result(30)
+    assert s3.objects(KEYS) == content(folder)
+
+
+def test_who_was_overtaken_by_a_run_that_brings_something_else_gives_way(s3: Bucket, tmp_path: Path) -> None:
+    came, go = hold(s3, "PUT", "/shard-00001.parquet")
+    other = output(tmp_path / "b", 3, more={"job.yaml": b"other"}, salt=b"new")
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(upload, output(tmp_path / "a", 2))
+        assert came.wait(30)
+        other_came, other_go = hold(s3, "PUT", "/job.yaml")
+        second = pool.submit(upload, other)
+        assert other_came.wait(30)
+        go.set()
+        with pytest.raises(JobRefused, match="another run has begun to replace this output"):
+            slow.result(30)
+        other_go.set()
+        second.result(30)
+    assert "manifest.json" in s3.objects(KEYS)
+
+
+def test_a_copy_of_many_parts_keeps_its_tag_and_is_known_by_it(
+    s3: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_PART", 5 << 20)
+    source = tmp_path / "large"
+    source.write_bytes(os.urandom(11 << 20))
+    here, there = RemotePath("s3://data/work/large"), RemotePath(OUT) / "large"
+    here.put(source)
+    assert not there.holds(here)
+    there.copy(here)
+    s3.proxy.requests.clear()
+    assert there.holds(here)
+    assert {method for method, _ in s3.proxy.requests} == {"HEAD"}
+    assert there.holds(source)
+    here.write_bytes(b"another")
+    assert not there.holds(here)
+
+
+def test_what_is_not_there_cannot_be_copied(s3: Bucket) -> None:
+    with pytest.raises(FileNotFoundError):
+        RemotePath(f"{OUT}/a").copy(RemotePath("s3://data/nothing"))
+
+
+def test_a_file_that_another_has_replaced_is_not_removed_by_the_tag_of_its_predecessor(s3: Bucket) -> None:
+    file = RemotePath(f"{OUT}/a")
+    file.write_bytes(b"first")
+    first = file.tag()
+    file.write_bytes(b"second")
+    assert not file.remove(first)
+    assert file.read_bytes() == b"second"
+    assert file.remove(file.tag())
+    assert file.tag() is None
+    assert file.remove(first)
+
+
+def test_a_store_that_knows_no_conditional_removal_removes(s3: Bucket) -> None:
+    def refuse(handler: Handler, number: int) -> str | None:
+        if handler.command == "DELETE" and "If-Match" in handler.headers:
+            handler.answer(501, b"<Error><Code>NotImplemented</Code><Message>no</Message></Error>")
+            return ANSWERED
+        return None
+
+    file = RemotePath(f"{OUT}/a")
+    file.write_bytes(b"first")
+    tag = file.tag()
+    s3.proxy.fault = refuse
+    assert file.remove(tag)
+    assert file.tag() is None
+
+
+def test_a_store_that_does_not_say_which_condition_failed_is_understood(s3: Bucket) -> None:
+    """As some do that are not Amazon's."""
+
+    def bare(handler: Handler, number: int) -> str | None:
+        if handler.command == "PUT" and "If-None-Match" in handler.headers and s3.objects(KEYS):
+            handler.answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
+            return ANSWERED
+        return None
+
+    s3.proxy.fault = bare
+    file = RemotePath(f"{OUT}/a")
+    assert file.create(b"first", strict=True)
+    assert not file.create(b"second", strict=True)
+    assert file.create(b"first", strict=True), "it is there with just this content"
+
+
+def test_a_listing_of_before_does_not_hide_what_is_there_now(s3: Bucket) -> None:
+    assert RemotePath(OUT).names() == []
+    s3.put(f"{KEYS}a", b"content")
+    assert (RemotePath(OUT) / "a").read_bytes() == b"content"
+    assert (RemotePath(OUT) / "a").size() == 7
+
+
 def test_an_object_of_many_parts_is_known_again(
     s3: Bucket,
     tmp_path: Path,
@@ -274,11 +412,11 @@ def test_stores_that_know_no_digest_hold_the_same(tmp_path: Path) -> None:
     import fsspec
 
     store = fsspec.filesystem("memory")
-    for count, salt in ((4, b""), (2, b"new")):
+    for count, salt in ((4, b"old"), (2, b"new")):
         folder = output(tmp_path / salt.decode(), count, salt=salt)
-        Upload(RemotePath("memory://upload/out"), "me").run(folder, Silent())
+        Upload(RemotePath("memory://upload/out"), "me").publish(contents(folder), Silent())
         found = {name.removeprefix("/upload/out/"): store.cat(name) for name in store.find("/upload/out")}
-        assert found == {name: data for name, data in content(folder).items() if not name.startswith("new/")}
+        assert found == content(folder)
     store.rm("/upload", recursive=True)
 
 
