@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final, TypeVar
 
 AHEAD: Final = 4  # items that are held at most
@@ -20,7 +20,7 @@ class _End:
         self.error = error
 
 
-def ahead(items: Iterator[Item], most: int = AHEAD) -> Iterator[Item]:
+def ahead(items: Iterator[Item], most: int = AHEAD) -> Generator[Item, None, None]:
     """The same items in the same order, up to `most` of them read before they are asked for.
 
     Raises what reading them raises, where it did. The thread ends with the iterator; where it still waits for

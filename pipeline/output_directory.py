@@ -47,7 +47,7 @@ OWN_FILE: Final = re.compile(
 )
 
 # What only says where and how wide a job ran: its output is the same, so it is left out of it.
-_WHERE: Final = ("engine", "workers", "work", "directory", "min_free", "ray", "beam")
+_WHERE: Final = ("engine", "workers", "directory", "min_free", "ray", "beam")
 _WHERE_OF_STEP: Final = ("on", "resources")
 _AT_ONCE: Final = 8
 

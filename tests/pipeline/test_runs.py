@@ -269,7 +269,7 @@ def test_an_output_on_another_disk_than_the_work_is_copied(
 def test_the_job_beside_the_shards_tells_nothing_of_where_and_how_wide_it_ran(tmp_path: Path) -> None:
     source = corpus.write(tmp_path / "in.jsonl", corpus.rows(20))
     written = []
-    for run in ({"workers": 1}, {"workers": 2, "min_free": "1MB", "work": str(tmp_path / "elsewhere")}):
+    for run in ({"workers": 1}, {"workers": 2, "min_free": "1MB"}):
         made = corpus.job(str(source), tmp_path / "out", part="1MB", **run)
         made["steps"] = [{"filter": "gopher_repetition"}]
         if run["workers"] == 2:
