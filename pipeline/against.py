@@ -25,6 +25,7 @@ from .stage import Input, Layer, OperatorRef, PartRef, Parts
 from .steps.against import ByOld, MatchOlder, NameOlder, ReadIds, ReadKeys, SaveKeys
 from .steps.dedup import Explode
 from .steps.reading import stream_part
+from .storage import place
 
 KEYS: Final = "keys"  # the folder in an output
 DESCRIPTION: Final = "scheme.json"
@@ -144,7 +145,7 @@ def save_keys(driver: Driver, step: str, name: str, plan: DedupPlan, parts: Part
     for committed in commits:
         stream = committed.streams["keys"]
         path = f"part-{committed.task:05d}.parquet"
-        driver.published[f"{folder}/{path}"] = Path(stream.path)
+        driver.published[f"{folder}/{path}"] = place(stream.path)
         files.append(
             {"path": path, "records": stream.rows, "bytes": stream.bytes, "xxh3_128": stream.checksum}
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ class Driver:
         self.accounts = Accounts()
         self.ledgers: dict[TaskId, list[str]] = {}  # ingest part -> ledger streams, in the order of steps
         self.ledger_rows = 0
-        self.published: dict[str, Path | bytes] = {}  # beside the shards, by name in the output
+        self.published: dict[str, Place | bytes] = {}  # beside the shards, by name in the output
 
     def run(
         self,
@@ -110,13 +111,18 @@ class Driver:
                 self._disk.check()
         except TaskFailed as failure:
             if says_full(failure.failures):
-                raise DiskFull(f"stage {name}: the disk under {self._work} is full") from failure
+                raise DiskFull(f"stage {name}: the disk under {self._local()} is full") from failure
             named = _named(failure, inputs)
             if not may_fail or len(self.failed | named) > self._most_failed:
                 raise TaskFailed(name, named, failure.of_parts) from failure
             self.failed |= named
         self.listener.stage_finished(name)
+        _remove_spool(stage, bool(todo))
         return self._roll_up(stage, [done[task] for task in sorted(done)])
+
+    def _local(self) -> Place:
+        """Where the run writes on this machine."""
+        return self._work if isinstance(self._work, Path) else Path(tempfile.gettempdir())
 
     @contextmanager
     def placed(self, on: str | None, resources: Resources | None) -> Iterator[None]:
@@ -143,19 +149,22 @@ class Driver:
             json.dumps(totals.as_dict(), ensure_ascii=False).encode(),
             self._lock.run,
         )
-        _remove_spool(directory, stage)
         return commits
 
 
-def _remove_spool(directory: Place, stage: Stage) -> None:
-    if isinstance(directory, Path):
-        shutil.rmtree(directory / "spool", ignore_errors=True)
-        return
+def _remove_spool(stage: Stage, just_run: bool) -> None:
+    """Removes what the map tasks of an exchange have left, once nobody reads it. Of a store, where each file
+    costs a request, only where the stage has just run."""
     if stage.reduce is None:
         return
-    for name, source in stage.inputs.items():
-        for part in source.parts:
-            remove(spool_path(stage, name, part.index))
+    spools = [
+        spool_path(stage, name, part.index) for name, source in stage.inputs.items() for part in source.parts
+    ]
+    if spools and isinstance(spools[0], Path):
+        shutil.rmtree(spools[0].parent, ignore_errors=True)
+    elif just_run:
+        with ThreadPoolExecutor(QUESTIONS_AT_ONCE, "thresher-spools") as pool:
+            list(pool.map(remove, spools))
 
 
 class UsedStages:

@@ -15,14 +15,12 @@ import pyarrow as pa
 from .row_groups import row_bytes
 from .scratch import scratch
 from .storage import Place, RemotePath
-from .store import publish, unfinished
+from .store import PartFile, publish, unfinished
 
 CHUNK_ROWS = 65_536
 CHUNK_BYTES = 16 << 20
 BUFFER_BYTES = 32 << 20  # rows a map task gathers before it sorts and cuts them
 SORT_BYTES = 256 << 20  # rows a reduce task sorts at a time
-
-_END_BYTES = 64 << 10  # of a remote spool file that are read at once
 
 # A spool file is chunks, their schema, an index with a row for each chunk, and this trailer. A reduce task
 # looks into the file of every map task, so a look has to cost the same however many partitions there are.
@@ -168,19 +166,11 @@ class _Mapped:
 
 
 class _Ranged:
-    """Ranges of a remote file. Its end, where the index is, comes in one piece."""
-
     def __init__(self, path: RemotePath) -> None:
-        self._file, self.size = path.open(ahead=False), path.size()
-        self._from = max(0, self.size - _END_BYTES)
-        self._end = self._ask(self._from, self.size - self._from)
+        self._file = PartFile(path)
+        self.size = self._file.size
 
     def read(self, offset: int, length: int) -> pa.Buffer:
-        if offset >= self._from:
-            return self._end.slice(offset - self._from, length)
-        return self._ask(offset, length)
-
-    def _ask(self, offset: int, length: int) -> pa.Buffer:
         self._file.seek(offset)
         return pa.py_buffer(self._file.read(length))
 
