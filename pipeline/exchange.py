@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from .kept import Kept
 from .row_groups import row_bytes
-from .scratch import scratch
 from .storage import Place, RemotePath
 from .store import PartFile, publish, unfinished
 
@@ -181,53 +180,20 @@ def met_schema(written: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_nullable(True) for field in written])
 
 
-class Gathered:
-    """Chunks that came from elsewhere, in a file of the scratch folder that is mapped into memory: however
-    many there are, they take no memory of the process."""
-
-    def __init__(self) -> None:
-        self._path = scratch() / f"{uuid.uuid4().hex}.chunks"
-        self._file = self._path.open("xb")
-        self._lengths: list[int] = []
-
-    def add(self, chunk: pa.Buffer | bytes) -> None:
-        self._lengths.append(len(chunk) if isinstance(chunk, bytes) else chunk.size)
-        self._file.write(chunk)
-
-    def batches(self, schema: pa.Schema) -> list[pa.RecordBatch]:
-        """The chunks in the order in which they were added; nothing can be added behind this."""
-        self._file.close()
-        if not sum(self._lengths):
-            self.close()
-            return []
-        with pa.memory_map(str(self._path)) as file:
-            mapped = file.read_buffer()
-        self.close()  # what is mapped stays readable
-        starts = np.cumsum([0, *self._lengths[:-1]]).tolist()
-        places = zip(starts, self._lengths, strict=True)
-        return [pa.ipc.read_record_batch(mapped.slice(start, length), schema) for start, length in places]
-
-    def close(self) -> None:
-        """Removes the file."""
-        self._file.close()
-        self._path.unlink(missing_ok=True)
-
-
 def chunks_of(readers: Sequence[SpoolReader], partition: int) -> list[pa.RecordBatch]:
     """The chunks of a partition in the order (part, chunk), none of them in the memory of the process."""
-    schema = readers[0].schema
-    gathered = Gathered()
-    try:
-        found: list[pa.RecordBatch] = []
-        for reader in readers:
-            for chunk in reader.partition(partition):
-                if reader.is_mapped:
-                    found.append(pa.ipc.read_record_batch(chunk, schema))
-                else:
-                    gathered.add(chunk)
-        return found or gathered.batches(schema)
-    finally:
-        gathered.close()
+    if all(reader.is_mapped for reader in readers):
+        return [
+            pa.ipc.read_record_batch(chunk, reader.schema)
+            for reader in readers
+            for chunk in reader.partition(partition)
+        ]
+    with closing(Kept()) as kept:
+        spans = [
+            (kept.add(chunk), reader.schema) for reader in readers for chunk in reader.partition(partition)
+        ]
+        mapped = kept.mapped()
+    return [pa.ipc.read_record_batch(mapped.slice(*span), schema) for span, schema in spans]
 
 
 def sorted_partition(
