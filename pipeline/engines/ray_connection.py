@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -17,6 +18,7 @@ from typing import Any, Final
 from ..stage import EngineError
 
 CONNECT_SECONDS: Final = 60  # for a cluster to answer: our choice; on one machine it takes less than one
+STARTS: Final = 3  # of a cluster of our own: on a busy machine it takes Ray longer than Ray waits
 OBJECT_STORE: Final = 128 << 20  # only descriptions of tasks and commits go through it
 _LONGEST_FOLDER: Final = 40  # of bytes: a name of a socket has 107, and Ray's own part of it 66
 _PREFIX: Final = "thresher-ray-"
@@ -78,16 +80,20 @@ def connect(address: str, workers: int) -> Connection:
 def _open(address: str, workers: int) -> None:
     global _folder
     if not address or address == "local":
-        _folder = _make_folder()
-        try:
-            _start(workers, _folder)
-        except BaseException as error:
-            shutil.rmtree(_folder, ignore_errors=True)
-            _folder = None
-            if not isinstance(error, Exception):
-                raise
-            raise EngineError(f"no Ray cluster can be started on this machine: {_line(error)}") from error
-        return
+        for remaining in reversed(range(STARTS)):
+            _folder = _make_folder()
+            try:
+                _start(workers, _folder)
+                return
+            except BaseException as error:
+                _end_processes(_folder)
+                shutil.rmtree(_folder, ignore_errors=True)
+                _folder = None
+                if not isinstance(error, Exception):
+                    raise
+                if not remaining:
+                    told = f"no Ray cluster can be started on this machine: {_line(error)}"
+                    raise EngineError(told) from error
     if "://" in address:
         raise EngineError(
             f"{address}: the driver of a run is part of the cluster; give the address that `ray start` told "
@@ -110,6 +116,14 @@ def _start(workers: int, folder: Path) -> None:
             _temp_dir=str(folder),
             **_quiet(),
         )
+
+
+def _end_processes(folder: Path) -> None:
+    """Ends what a start that failed has left behind: each is told the folder."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.fsencode(folder) in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _join(address: str) -> None:
