@@ -135,6 +135,7 @@ def test_workers_that_are_gone_before_the_run_are_noticed_by_the_check(
         portable(services, 20).check(asked)
 
 
+@pytest.mark.slow
 def test_workers_of_a_driver_that_goes_away_begin_no_more_tasks(
     services: BeamServices, tmp_path: Path
 ) -> None:
@@ -179,6 +180,7 @@ def reference(job: Path, tmp_path: Path) -> dict[str, str]:
     return output_digest((tmp_path / "out").rename(tmp_path / "out-before"))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_and_then_killed_goes_on(job_file: Path, tmp_path: Path) -> None:
     digest = reference(job_file, tmp_path)
     process = start(job_file, "run.engine=beam")

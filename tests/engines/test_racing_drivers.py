@@ -209,6 +209,7 @@ def kill_one(race: Race, expected: dict[str, bytes], after: float) -> None:
     assert (watch.spoilt, watch.wholes > 0) == ([], True)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_when_one_of_two_drivers_is_killed_the_other_ends_with_the_correct_output(
     race: Race, expected: dict[str, bytes]

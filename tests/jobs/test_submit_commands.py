@@ -183,6 +183,7 @@ def services(tmp_path: Path) -> Iterator[Any]:
         yield started
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_a_job_runs_on_a_portable_runner_and_leaves_what_it_leaves_here(
     services: Any, job: Path, tmp_path: Path

@@ -130,7 +130,9 @@ def test_an_output_in_another_store_than_the_work_holds_the_same(
 
 
 @pytest.mark.usefixtures("inline")
-@pytest.mark.parametrize("at", ["/stages/0[0-9]-", "-export-", "-ledger-"])
+@pytest.mark.parametrize(
+    "at", ["-export-", *(pytest.param(at, marks=pytest.mark.slow) for at in ("/stages/0[0-9]-", "-ledger-"))]
+)
 def test_a_run_that_ended_early_goes_on_from_what_is_in_the_store(
     s3: Bucket, tmp_path: Path, at: str, source: str, expected: dict[str, bytes]
 ) -> None:
@@ -250,7 +252,7 @@ def test_a_store_that_does_not_keep_what_was_there_first_is_refused_before_any_w
 
 
 @pytest.mark.usefixtures("inline")
-@pytest.mark.parametrize("fault", [REFUSE, CUT_AFTER])
+@pytest.mark.parametrize("fault", [CUT_AFTER, pytest.param(REFUSE, marks=pytest.mark.slow)])
 def test_requests_that_fail_once_or_whose_answers_are_lost_change_nothing(
     s3: Bucket, tmp_path: Path, fault: str, source: str, expected: dict[str, bytes]
 ) -> None:
@@ -332,7 +334,7 @@ def test_a_run_leaves_nothing_among_the_temporary_files(
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize("interrupted", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_worker_processes_leave_nothing_among_the_temporary_files_either(
     s3: Bucket, tmp_path: Path, temporary: Path, interrupted: bool, source: str, expected: dict[str, bytes]
 ) -> None:
