@@ -45,6 +45,7 @@ BENCHMARKS = (
     ),
     Benchmark("exact", quick=("--documents", "4000"), alternates=True),
     Benchmark("growth", quick=("--pages", "200", "--sizes", "1", "2")),
+    Benchmark("engines", quick=("--pages", "100", "--engines", "local-1", "beam"), alternates=True),
     Benchmark("commands", quick=("--all", "4000", "--documents", "60"), peers=False, alternates=True),
     Benchmark("warc", quick=("--limit", "300", "--rounds", "3"), corpus="--pages", source="html_paths.txt"),
     Benchmark("extraction", corpus=None),

@@ -6,9 +6,12 @@ Exit statuses: 0 done; 2 the job file, an option or the environment is wrong; 3 
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -380,4 +383,18 @@ def main() -> None:
     try:
         cli(prog_name="thresher")
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        _leave(INTERRUPTED)
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            raise
+        _leave(ended.code or 0)
+
+
+def _leave(status: int) -> None:
+    """Ends the process without the destructors of libraries: now and then those of Arrow 25 abort, and a run
+    that has ended well would end with 134."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    atexit._run_exitfuncs()
+    os._exit(status)

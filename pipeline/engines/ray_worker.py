@@ -7,6 +7,7 @@ import platform
 import socket
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,10 +68,8 @@ def versions() -> dict[str, str]:
     """Of what two processes must have in common to come to the same result."""
     import pyarrow as pa
 
-    from ... import __version__
-
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"Python": python, "thresher": __version__, "pyarrow": pa.__version__}
+    return {"Python": python, "thresher": metadata.version("thresher"), "pyarrow": pa.__version__}
 
 
 class ModelWorker:

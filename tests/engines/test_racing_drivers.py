@@ -84,7 +84,7 @@ class Race:
         return process
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["local", pytest.param("remote", marks=pytest.mark.slow)])
 def race(request: pytest.FixtureRequest, source: str, tmp_path: Path) -> Iterator[Race]:
     """Both with a local work directory and output, and with both in a store."""
     look: Look
@@ -209,7 +209,6 @@ def kill_one(race: Race, expected: dict[str, bytes], after: float) -> None:
     assert (watch.spoilt, watch.wholes > 0) == ([], True)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_when_one_of_two_drivers_is_killed_the_other_ends_with_the_correct_output(
     race: Race, expected: dict[str, bytes]

