@@ -74,7 +74,7 @@ def expected(make: Callable[..., Stage], folder: Path) -> object:
 @pytest.mark.parametrize(
     ("make", "silence"),
     [
-        (slow_map, 12),
+        pytest.param(slow_map, 12, marks=pytest.mark.slow),
         pytest.param(slow_map, None, marks=pytest.mark.slow),
         pytest.param(slow_reduce, None, marks=pytest.mark.slow),
     ],

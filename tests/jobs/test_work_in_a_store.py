@@ -233,6 +233,7 @@ def test_clean_asks_about_a_store_what_the_store_does_not_tell(both: Both, tmp_p
     assert (answer.exit_code, "freed" in answer.stdout, both.stored()) == (0, True, set())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_job_that_works_in_a_store_answers_from_the_command_line(
     s3: Bucket, tmp_path: Path, make_job: Callable[[Path], Path]

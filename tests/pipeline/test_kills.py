@@ -117,6 +117,7 @@ def test_the_totals_of_a_resumed_run_are_those_of_an_undisturbed_one(job_file: P
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["totals"] == totals
 
 
+@pytest.mark.slow
 def test_a_job_of_every_kind_of_step_survives_kills_at_any_time(tmp_path: Path) -> None:
     kill_at_random(tmp_path, 0, 2)
 

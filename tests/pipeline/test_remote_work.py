@@ -269,6 +269,7 @@ def test_a_quick_look_works_below_the_remote_work_directory(s3: Bucket, tmp_path
     assert all(name.startswith(("limit-10/", "stages/owner")) for name in s3.objects("work/"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inline")
 def test_every_further_part_costs_a_few_requests_for_each_task(
     s3: Bucket, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
@@ -333,6 +334,7 @@ def test_a_run_leaves_nothing_among_the_temporary_files(
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("interrupted", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_worker_processes_leave_nothing_among_the_temporary_files_either(
