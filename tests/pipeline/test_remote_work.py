@@ -336,7 +336,7 @@ def test_a_run_leaves_nothing_among_the_temporary_files(
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("interrupted", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("interrupted", [False, True])
 def test_worker_processes_leave_nothing_among_the_temporary_files_either(
     s3: Bucket, tmp_path: Path, temporary: Path, interrupted: bool, source: str, expected: dict[str, bytes]
 ) -> None:
