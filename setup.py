@@ -10,8 +10,10 @@ ROOMS = [
     "filters.text",
     "filters.text.pii",
     "filters.dedup",
+    "filters.image",
     "scorers",
     "pipeline",
+    "pipeline.download",
     "pipeline.engines",
     "pipeline.selectors",
     "pipeline.sinks",
@@ -42,6 +44,11 @@ CORE = [
 ]
 
 EXTRAS = {
+    "images": [
+        "aiohttp>=3.10",
+        "opencv-python-headless>=4.10",
+        "pillow>=11.3",
+    ],
     "languages": ["fugashi>=1.3", "jieba>=0.42.1", "pythainlp>=5.0", "unidic-lite>=1.0.8"],
     "kenlm": ["kenlm>=0.3.0", "sentencepiece>=0.2"],
     "tokens": ["sentencepiece>=0.2", "tokenizers>=0.20"],
@@ -55,8 +62,11 @@ EXTRAS = {
         "datasets>=3.0",
         "datasketch>=2.0",
         "hypothesis>=6.100",
+        "imagehash>=4.3",
         "moto[server]>=5.0.20",
+        "pdqhash>=0.2.7",
         "psutil>=5.9",
+        "pyahocorasick>=2.1",
         "pytest>=8.0",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.5",

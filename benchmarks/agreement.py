@@ -35,8 +35,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from figures import Figure, add_option, save
 from thresher.filters.expressions import evaluate_rules, parse
-from thresher.filters.text.rule_sets import RULE_SETS
-from thresher.filters.text.signals import compute_signals
+from thresher.filters.rule_sets import RULE_SETS
+from thresher.filters.signals import compute_signals
 from thresher.filters.text.words import WORD_KINDS, WordKind
 
 # What datatrove's defaults, and benchmarks/peers/datatrove_filters.py, set apart from the papers.

@@ -49,8 +49,8 @@ def batches(texts: list[str]) -> list[pa.Array]:
 def run_ours(path: Path, repeats: int) -> dict[str, float]:
     """CPU seconds of one pass over the documents of a JSON Lines file, after one for warmth."""
     from thresher.filters.expressions import evaluate_rules, parse
-    from thresher.filters.text.rule_sets import RULE_SETS
-    from thresher.filters.text.signals import compute_signals
+    from thresher.filters.rule_sets import RULE_SETS
+    from thresher.filters.signals import compute_signals
 
     arrays = batches([json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()])
     rules = [

@@ -16,17 +16,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
 from thresher.filters.rule_language import FUNCTIONS
+from thresher.filters.rule_sets import RULE_SETS
+from thresher.filters.signal_options import SignalOptions, choices_of
+from thresher.filters.signal_spec import SignalSpec
+from thresher.filters.signals import SIGNALS
 from thresher.filters.text.redpajama import ELSEWHERE, REDPAJAMA_V2
-from thresher.filters.text.rule_sets import RULE_SETS
-from thresher.filters.text.signal_options import SignalOptions, choices_of
-from thresher.filters.text.signals import SIGNALS
 from thresher.jobs import recipe_book
 from thresher.schemas.job import job_schema
 from thresher.schemas.quantities import Count, Fraction, Size
-from thresher.schemas.records import TEXT
+from thresher.schemas.records import IMAGE_TEXT
 from thresher.schemas.rules import RuleSet
-from thresher.schemas.steps import NULL_VERBS, RESERVED, STEPS
+from thresher.schemas.step import NULL_VERBS, RESERVED
+from thresher.schemas.steps import STEPS
 from thresher.scorers import registry
 
 PAGES: Final = ("job-file.md", "signals.md", "recipes/README.md")
@@ -215,7 +218,8 @@ def record_table() -> str:
     """The columns of a record that rules, scorers and selections may read besides signals."""
     told = {
         "id": "the input's field `id`, or the one that `columns` names; else the WARC-Record-ID; else a hash",
-        "text": "the text",
+        "image": "the encoded image, in image-text jobs; null until `download` has fetched it",
+        "text": "the text; of an image its caption",
         "url": "its address, where the input has one",
         "source": "file and offset: a byte, a line's first byte or a row",
         "date": "as the input gives it",
@@ -224,19 +228,22 @@ def record_table() -> str:
         "meta": "the input's other fields, as JSON",
     }
     return _table(
-        ["column", "type", "what it is"], ([f"`{f.name}`", str(f.type), told[f.name]] for f in TEXT)
+        ["column", "type", "what it is"], ([f"`{f.name}`", str(f.type), told[f.name]] for f in IMAGE_TEXT)
     )
 
 
 def signal_table() -> str:
     """Every signal with its unit, its definition and where it was first described."""
-    rows = ([f"`{s.name}`", _unit(s.name, s.doc), s.doc, s.source or "ours"] for s in SIGNALS.values())
+    rows = ([f"`{s.name}`", _unit(s), s.doc, s.source or "ours"] for s in SIGNALS.values())
     return _table(["signal", "unit", "definition", "source"], rows)
 
 
-def _unit(name: str, doc: str) -> str:
+def _unit(signal: SignalSpec) -> str:
+    name, doc = signal.name, signal.doc
     if name in _UNITS:
         return _UNITS[name]
+    if signal.family in ("header", "bytes", "pixels", "caption"):
+        return signal.unit or ("true or false" if signal.type == pa.bool_() else "text")
     if doc.startswith("Whether (1 or 0)") or name in ("line_word_counts", "line_javascript_counts"):
         return "list, a number for each line"
     if name.startswith("line_") and name.endswith("_fractions"):

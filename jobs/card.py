@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # The size classes of a dataset card of Hugging Face (huggingface_hub, DatasetCardData.size_categories).
 _SIZES: Final = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
+_TASKS: Final = {"text": "text-generation", "image-text": "zero-shot-image-classification"}
 # What of `run` the output depends on; the rest says where and how wide it ran.
 _DECIDING: Final = ("seed", "part", "ledger")
 _MODELS: Final = ("model", "tokenizer")
@@ -68,10 +69,11 @@ def _front_matter(job: Job, manifest: Mapping[str, Any]) -> str:
     if languages:
         fields["language"] = sorted(set(languages))
     fields["size_categories"] = [_size(totals["written"])]
-    fields["task_categories"] = ["text-generation"]
-    pattern = f"shard-*{suffix_of(job.output.format, job.output.compression)}"
-    files = [{"split": "train", "path": pattern}]
-    fields["configs"] = [{"config_name": "default", "data_files": files}]
+    fields["task_categories"] = [_TASKS[job.modality]]
+    if job.output.format != "datacomp":
+        pattern = f"shard-*{suffix_of(job.output.format, job.output.compression)}"
+        files = [{"split": "train", "path": pattern}]
+        fields["configs"] = [{"config_name": "default", "data_files": files}]
     # Read with YAML 1.1 by the hub, so written with it: the language code no is a string.
     text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     return text
@@ -91,13 +93,17 @@ def _summary(manifest: Mapping[str, Any]) -> str:
 
 
 def _use(job: Job) -> Iterator[str]:
+    if job.output.format == "datacomp":
+        yield "`subset.npy` names the records of DataComp's pool that stay, as its resharder reads them."
+        return
     yield "```python"
     yield "from datasets import load_dataset"
     yield ""
     yield 'records = load_dataset("path/to/this/folder", split="train", streaming=True)'
     yield "```"
     yield ""
-    yield "A record has `id`, `text`, `url`, `source` (file and place in it), `date`, `lang`, `lang_score`,"
+    own = "`image`, `text` (its caption), `width`, `height`, `sha256`" if job.modality != "text" else "`text`"
+    yield f"A record has `id`, {own}, `url`, `source` (file and place in it), `date`, `lang`, `lang_score`,"
     yield "`meta` (the other fields of its source, as JSON), and the scores that the steps below gave it."
 
 

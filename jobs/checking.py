@@ -10,12 +10,12 @@ from typing import Final
 from ..schemas.engines import Beam, Ray
 from ..schemas.job import Input, Job, Output
 from .checking_columns import check_columns
+from .checking_modality import PAGE_FORMATS, check_modality, format_of
 from .checking_steps import check_placement, check_step
 from .doctor import is_usable
 from .outline import URL, Outline
 from .problems import Path, Problem
 
-PAGE_FORMATS: Final = ("warc", "arc", "html")
 _TEXT_VERBS: Final = ("language", "filter", "score", "edit", "dedup", "decontaminate")
 
 
@@ -31,7 +31,8 @@ def check(job: Job, allow_code: bool = False) -> list[Problem]:
 def check_outline(outline: Outline, allow_code: bool = False) -> list[Problem]:
     """As `check`, for the parts of a job that could be read."""
     problems = [*_check_inputs(outline), *_check_places(outline)]
-    problems += [*_check_engines(outline), *_check_extraction(outline)]
+    problems += [*_check_engines(outline), *check_modality(outline)]
+    problems += _check_extraction(outline) if outline.modality == "text" else []
     for path, step in outline.all_steps:
         if step is not None:
             problems += check_step(step, (*path, step.kind), outline, allow_code)
@@ -130,18 +131,13 @@ def _check_engines(outline: Outline) -> Iterator[Problem]:
 
 def _payload(source: Input) -> bool | None:
     """Whether the input holds pages; None where neither its format nor its name says so."""
-    from ..pipeline.sources.files import SourceError, guess_format
-
     if "html" in source.columns:
         return True
-    try:
-        kind = source.format or guess_format(source.path)
-        if kind == "paths":
-            name = os.path.basename(source.path)
-            return True if "warc" in name else False if "wet" in name else None
-        return kind in PAGE_FORMATS
-    except SourceError:
-        return None
+    kind = format_of(source)
+    if kind == "paths":
+        name = os.path.basename(source.path)
+        return True if "warc" in name else False if "wet" in name else None
+    return None if kind is None else kind in PAGE_FORMATS
 
 
 def _check_extraction(outline: Outline) -> Iterator[Problem]:

@@ -6,7 +6,17 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ..schemas.steps import BucketStep, DecontaminateStep, ScoreStep, SignalsStep, Step
+from ..schemas.step import Step
+from ..schemas.steps import (
+    BucketStep,
+    DecontaminateStep,
+    FrequencyStep,
+    ResizeStep,
+    ScoreStep,
+    SignalsStep,
+)
+from ..schemas.verbs import Filter
+from .checking_modality import LINK_FORMATS, NO_IMAGES_YET, format_of
 from .checking_steps import build_scorer
 from .outline import Line, Outline
 from .problems import Path, Problem, unknown
@@ -20,8 +30,11 @@ if TYPE_CHECKING:
 RECORD_COLUMNS: Final = ("id", "text", "url", "source", "date", "meta", "input")
 # What stages call columns of their own.
 RESERVED_COLUMN: Final = re.compile(
-    r"position|bytes|key|keeper|root|payload|content_type|(dedup|select|mix)_[0-9]+_.*"
+    r"position|bytes|key|keeper|root|payload|content_type|image|width|height|sha256"
+    r"|(dedup|select|mix|balance|vocabulary)_[0-9]+_.*"
 )
+# What dedup compares that is no column: what an image decodes to, address and caption together.
+COMPARED_TOGETHER: Final = ("pixels", "pair")
 LANGUAGE_COLUMNS: Final = ("lang", "lang_score")
 
 
@@ -34,20 +47,29 @@ def check_columns(outline: Outline, allow_code: bool = False) -> Iterator[Proble
 def _check_line(line: Line, outline: Outline, allow_code: bool) -> Iterator[Problem]:
     import pyarrow as pa
 
-    from ..filters.text.signals import SIGNALS
-    from ..schemas.records import RAW_TEXT, TEXT
+    from ..filters.signals import SIGNALS
+    from ..schemas.records import IMAGE_TEXT, RAW_TEXT, TEXT
 
     known = {name: RAW_TEXT.field("id" if name == "input" else name).type for name in RECORD_COLUMNS}
-    known |= {name: spec.type for name, spec in SIGNALS.items()}
+    if outline.modality == "image-text":
+        known["image"] = IMAGE_TEXT.field("image").type
+    of_images = {name: spec.type for name, spec in SIGNALS.items() if "image" in spec.inputs}
+    known |= {name: spec.type for name, spec in SIGNALS.items() if name not in of_images}
+    fetched = not any(source is not None and format_of(source) in LINK_FORMATS for source in line.inputs)
     complete = True  # False once a step may have added columns that cannot be told
     for path, step in line.steps:
         if step is None:
             complete = False
             continue
+        if "image" in known and (fetched or step.kind == "download"):
+            known |= of_images
         scorer = build_scorer(step, outline, allow_code) if step.kind == "score" else None
         for key, column in _columns_read(step, scorer):
             place: Path = (*path, step.kind, *key)
-            if complete and column not in known:
+            if column in of_images and column not in known:
+                told = NO_IMAGES_YET if "image" in known else "looks at images; write modality: image-text"
+                yield Problem(place, told)
+            elif complete and column not in known:
                 message, suggestion = unknown("column", column, known)
                 yield Problem(place, message + _origin(column, line), suggestion)
             elif key[-1:] in (("by",), ("keep",)) and _is_text(known.get(column)):
@@ -63,6 +85,10 @@ def _check_line(line: Line, outline: Outline, allow_code: bool) -> Iterator[Prob
             made = {step.column: pa.string()}
         elif isinstance(step, DecontaminateStep) and step.options.action == "report":
             made = {f"{step.prefix}_ngrams": pa.int64(), f"{step.prefix}_by": pa.string()}
+        elif isinstance(step, FrequencyStep):
+            made = {step.column: pa.int64()}
+        elif isinstance(step, ResizeStep):
+            made = {"original_width": pa.int32(), "original_height": pa.int32()}
         elif isinstance(step, SignalsStep):
             names = [name for name in step.options.names if name in SIGNALS]
             made = {f"signal_{name}": SIGNALS[name].type for name in names}
@@ -122,13 +148,31 @@ def _columns_read(step: Step, scorer: Scorer | Exception | None) -> Iterator[tup
     elif step.kind == "filter":
         if options.arguments.get("stop_words") == "by_language":
             yield (options.rule_set, "stop_words"), "lang"
+        yield from (((), column) for column in sorted(_columns_of(options)))
     elif step.kind == "signals":
         by_language = options.options.get("stop_words") == "by_language"
         if options.set == "redpajama_v2" or by_language:  # whose stop words are those of the language
             yield ("options",) if by_language else ("set",), "lang"
         yield from ((("names", number), name) for number, name in enumerate(options.names))
+    elif step.kind == "frequency":
+        yield from (((key,), name) for key in ("of", "distinct") if (name := getattr(options, key)))
     elif step.kind == "dedup":
-        yield from (((options.method, key), column) for key, column in options.options.columns_read)
+        yield from (
+            ((options.method, key), column)
+            for key, column in options.options.columns_read
+            if column not in COMPARED_TOGETHER
+        )
+
+
+def _columns_of(options: Filter) -> frozenset[str]:
+    """The columns that the rules of a set read; none of a set that does not exist."""
+    from ..filters.expressions import parse
+    from ..filters.rule_sets import RULE_SETS
+
+    if options.rule_set not in RULE_SETS:
+        return frozenset()
+    rules = RULE_SETS[options.rule_set]
+    return frozenset().union(*(parse(rule.expression, rules.parameters).columns for rule in rules.rules))
 
 
 def _columns_made(step: Step, scorer: Scorer | Exception) -> dict[str, pa.DataType] | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Final
 
-from ..schemas.steps import Step
+from ..schemas.step import Step
 from .outline import URL, Outline
 from .problems import Path, Problem, unknown
 
@@ -40,6 +41,10 @@ def check_step(step: Step, path: Path, outline: Outline, allow_code: bool) -> It
         yield from _check_decontaminate(options, path)
     elif step.kind == "edit":
         yield from _check_refiner(step, path, outline, allow_code)
+    elif step.kind == "download" and options.with_ == "img2dataset":
+        yield from _check_img2dataset(path)
+    elif step.kind == "balance":
+        yield from _check_asset(options.entries, (*path, "entries"), outline)
     elif step.kind == "mix" and options.within == "input":
         for key in ("weights", "caps"):
             yield from _check_inputs(getattr(options, key) or {}, (*path, key), outline)
@@ -88,7 +93,7 @@ def _check_decontaminate(options: Decontaminate, path: Path) -> Iterator[Problem
 
 
 def _check_rule_set(name: str, given: dict[str, Any], path: Path) -> Iterator[Problem]:
-    from ..filters.text.rule_sets import RULE_SETS
+    from ..filters.rule_sets import RULE_SETS
 
     if name not in RULE_SETS:
         yield Problem(path, *unknown("rule set", name, RULE_SETS))
@@ -98,8 +103,8 @@ def _check_rule_set(name: str, given: dict[str, Any], path: Path) -> Iterator[Pr
 
 def _check_parameters(rule_set: RuleSet, given: dict[str, Any], path: Path) -> Iterator[Problem]:
     from ..filters.expressions import parse
-    from ..filters.text.signal_options import OPTIONS, problem_of
-    from ..filters.text.signals import options_of
+    from ..filters.signal_options import OPTIONS, problem_of
+    from ..filters.signals import options_of
 
     parameters = rule_set.parameters
     read = {name for rule in rule_set.rules for name in parse(rule.expression, parameters).columns}
@@ -140,6 +145,14 @@ def _check_rule(expression: str, path: Path) -> Iterator[Problem]:
             yield Problem(path, "reads no column, so that it holds for all records or for none")
     except ExpressionError as error:
         yield Problem(path, str(error))
+
+
+def _check_img2dataset(path: Path) -> Iterator[Problem]:
+    from ..pipeline.download.by_img2dataset import PYTHON
+
+    if not os.environ.get(PYTHON) and importlib.util.find_spec("img2dataset") is None:
+        told = f"img2dataset is not installed: pip install it, or let {PYTHON} name a Python that has it"
+        yield Problem((*path, "with"), told)
 
 
 def _check_asset(name: str, path: Path, outline: Outline) -> Iterator[Problem]:

@@ -145,13 +145,20 @@ def run(
 
 @cli.command("try")
 @click.argument("step", metavar="STEP")
-@click.option("--text", help="The record's text; for url steps, its address.")
+@click.option("--text", help="The record's text, an image's caption; for url steps, its address.")
 @click.option("--file", type=click.Path(dir_okay=False), help="A file that holds it; - is standard input.")
+@click.option("--image", type=click.Path(dir_okay=False), help="A file that holds the record's image.")
 @click.option("--url", help="The record's address.")
 @_json
 @_allow_code
 def try_(
-    step: str, text: str | None, file: str | None, url: str | None, as_json: bool, allow_code: bool
+    step: str,
+    text: str | None,
+    file: str | None,
+    image: str | None,
+    url: str | None,
+    as_json: bool,
+    allow_code: bool,
 ) -> None:
     """Run one step on one text and say what decides.
 
@@ -160,13 +167,15 @@ def try_(
       thresher try 'filter: gopher_quality' --text 'Lorem ipsum dolor.'
       thresher try 'extract: trafilatura' --file page.html
       thresher try 'language: {keep: [en]}' --text 'Guten Tag'
+      thresher try 'filter: datacomp_basic' --image cat.jpg --text 'a cat on a mat'
     """
     from . import trying
 
-    if (text is None) == (file is None):
-        raise click.UsageError("give one of --text and --file")
-    payload = text.encode("utf-8", "replace") if text is not None else _read(str(file))
-    answer = trying.try_step(step, payload, allow_code=allow_code, url=url)
+    if (text is not None and file is not None) or (text is None and file is None and image is None):
+        raise click.UsageError("give one of --text and --file, or an --image")
+    payload = (text or "").encode("utf-8", "replace") if file is None else _read(file)
+    picture = None if image is None else _read(image)
+    answer = trying.try_step(step, payload, allow_code=allow_code, url=url, image=picture)
     _answer(answer, trying.told, as_json)
 
 

@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 
+from ..pipeline.sinks.datacomp import SubsetFile
 from ..pipeline.sources.files import open_file
 from ..pipeline.storage import Place, place
 
 WIDEST = 100
-_SHARD_OR_PART: Final = re.compile(r"shard-[0-9]{5,}\.(parquet|jsonl(\.gz|\.zst)?|tar)|[0-9]{5,}\.json")
+_SHARD_OR_PART: Final = re.compile(
+    r"shard-[0-9]{5,}\.(parquet|jsonl(\.gz|\.zst)?|tar)|subset\.npy|[0-9]{5,}\.json"
+)
 
 
 class NotReadableError(Exception):
@@ -77,6 +80,9 @@ def _inspect_file(path: Place, rows: int) -> dict[str, Any]:
             count = file.metadata.num_rows
             columns = {field.name: str(field.type) for field in file.schema_arrow}
     else:
+        if path.suffix == ".npy":
+            with _subset(path) as uids:
+                count = len(uids)
         columns = {name: _json_type(value) for row in first for name, value in row.items()}
     return {
         "path": str(path),
@@ -93,7 +99,8 @@ def _json_type(value: Any) -> str:
 
 
 def records(path: Place, without: Collection[str] = (), equal: str | None = None) -> Iterator[dict[str, Any]]:
-    """The records of a shard (Parquet, JSON Lines plain, gzip or zstd, WebDataset tar), as mappings.
+    """The records of a shard (Parquet, JSON Lines plain, gzip or zstd, WebDataset tar, DataComp subset) or of
+    the index of one, as mappings. Of what is binary only the size is told.
 
     `without`: columns that need not be there. `equal`: only records whose id is this need be there.
     Raises NotReadableError where the file is none of these, or broken.
@@ -107,9 +114,16 @@ def records(path: Place, without: Collection[str] = (), equal: str | None = None
                 yield from (json.loads(line) for line in file)
         elif name.endswith(".tar"):
             yield from _tar(path)
+        elif name.endswith(".idx"):
+            yield from _index(path)
+        elif name.endswith(".npy"):
+            with _subset(path) as uids:
+                found = range(len(uids)) if equal is None else uids.find(equal)
+                yield from ({"uid": uids[row]} for row in found)
         else:
             raise NotReadableError(
-                f"{path.name}: not .parquet, .jsonl, .jsonl.gz, .jsonl.zst, .tar or a part's .json"
+                f"{path.name}: not .parquet, .jsonl, .jsonl.gz, .jsonl.zst, .tar, .idx, .npy or a part's "
+                ".json"
             )
     except (OSError, EOFError, ValueError, tarfile.TarError) as error:
         raise NotReadableError(f"{path} cannot be read: {error}") from error
@@ -125,7 +139,31 @@ def _parquet(path: Place, without: Collection[str], equal: str | None) -> Iterat
         for batch in file.iter_batches(batch_size=1024 if equal is None else 65_536, columns=names):
             if equal is not None and "id" in batch.schema.names:
                 batch = batch.filter(pc.equal(batch.column("id"), pa.scalar(equal, batch.column("id").type)))
+            for number, field in enumerate(batch.schema):
+                if pa.types.is_binary(field.type):
+                    sizes = pc.binary_length(batch.column(number)).cast(pa.string())
+                    told = pc.binary_join_element_wise(sizes, pa.scalar("bytes"), " ")
+                    batch = batch.set_column(number, field.name, told)
             yield from batch.to_pylist()
+
+
+@contextmanager
+def _subset(path: Place) -> Iterator[SubsetFile]:
+    with open_file(str(path), ahead=False) as file:
+        yield SubsetFile(file)
+
+
+def _index(path: Place) -> Iterator[dict[str, Any]]:
+    """What the index of a WebDataset shard says of each sample."""
+    with _opened(path) as file:
+        lines = iter(file)
+        if not next(lines, b"").startswith(b"v1.2 "):
+            raise ValueError("it is no index of version v1.2")
+        for line in lines:
+            words = line.decode().split()
+            members = list(zip(*(iter(words),) * 4, strict=True))
+            told = {extension: f"{size} bytes at {offset}" for extension, offset, size, _ in members}
+            yield {"__key__": members[0][3].partition(".")[0], **told}
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from ..schemas.job import Input, Job, Output, Run
-from ..schemas.steps import Step
+from ..schemas.job import Input, Job, Modality, Output, Run
+from ..schemas.step import Step
 from .problems import Path
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -31,11 +31,12 @@ class Outline:
     steps: Sequence[Step | None] = ()
     output: Output | None = None
     run: Run | None = None
+    modality: Modality = "text"
     whole: bool = field(default=False)
 
     @classmethod
     def of(cls, job: Job) -> Outline:
-        return cls(job.input, job.steps, job.output, job.run, whole=True)
+        return cls(job.input, job.steps, job.output, job.run, job.modality, whole=True)
 
     @property
     def directory(self) -> str:

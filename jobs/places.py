@@ -15,7 +15,7 @@ from .work import QUICK_LOOK
 
 if TYPE_CHECKING:
     from ..schemas.job import Job
-    from ..schemas.steps import Step
+    from ..schemas.step import Step
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..pipeline.accounts import Accounts
 from ..pipeline.operator import Output
@@ -19,7 +19,8 @@ from .yaml_source import read_yaml
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..schemas.steps import Step
+    from ..schemas.job import Modality
+    from ..schemas.step import Step
 
 _CORPUS: Final = {
     "dedup": "a duplicate is one only beside other records; run the job with --limit to see what it finds",
@@ -29,6 +30,10 @@ _CORPUS: Final = {
     "bucket": "percentiles are those of a whole corpus; run the job with --limit to see them",
     "decontaminate": "it needs an index of the evaluation sets; run the job with --limit to see it",
     "mix": "a mix weighs inputs against each other, whatever their text",
+    "frequency": "it counts over a whole corpus; run the job with --limit to see it",
+    "balance": "it counts over a whole corpus; run the job with --limit to see it",
+    "vocabulary": "it counts over a whole corpus; run the job with --limit to see it",
+    "download": "it fetches from the web; run the job with --limit to see what it finds",
 }
 
 
@@ -55,16 +60,46 @@ class NeedsCorpusError(Exception):
     """The step decides about many records at once; the message says what to do instead of trying it."""
 
 
+class Record(NamedTuple):
+    """The only record: its text, page or caption, its address, its image."""
+
+    payload: bytes
+    url: str | None = None
+    image: bytes | None = None
+
+    @property
+    def text(self) -> str:
+        return self.payload.decode("utf-8", "replace")
+
+    @property
+    def columns(self) -> dict[str, pa.Array]:
+        """What a step may read of it before any other step."""
+        import pyarrow as pa
+
+        words = {"id": "try", "text": self.text, "url": self.url, "source": "try", "date": None, "meta": None}
+        columns = {name: pa.array([value], pa.string()) for name, value in words.items()}
+        if self.image is not None:
+            columns["image"] = pa.array([self.image], pa.binary())
+        return columns
+
+
 def try_step(
-    text: str, payload: bytes, *, allow_code: bool = False, url: str | None = None
+    text: str,
+    payload: bytes,
+    *,
+    allow_code: bool = False,
+    url: str | None = None,
+    image: bytes | None = None,
 ) -> dict[str, Any]:
     """What the step `text` (YAML, as in a job) makes of one record whose text, page or address is `payload`.
+
+    With an `image`, the payload is its caption.
 
     The answer has `step`, `verdict` (kept, dropped, error, or computed where the step only adds columns),
     `reason`, `value`, `columns`, and for rules `rules`: reason, expression, whether it holds, what decided.
     Raises JobFileError where the step is wrong, NeedsCorpusError where one record is not enough.
     """
-    step = _step(text, allow_code)
+    step = _step(text, allow_code, "text" if image is None else "image-text")
     if step.kind in _CORPUS:
         raise NeedsCorpusError(f"{step.kind} cannot be tried on one record: {_CORPUS[step.kind]}")
     answer: dict[str, Any] = {
@@ -75,11 +110,11 @@ def try_step(
         "columns": {},
     }
     tried = {"extract": _extract, "language": _language, "url": _url, "score": _score}
-    tried |= dict.fromkeys(("edit", "signals"), _operator)
-    return {**answer, **tried.get(step.kind, _rules)(step, payload, url, allow_code)}
+    tried |= dict.fromkeys(("edit", "signals", "resize"), _operator)
+    return {**answer, **tried.get(step.kind, _rules)(step, Record(payload, url, image), allow_code)}
 
 
-def _step(text: str, allow_code: bool) -> Step:
+def _step(text: str, allow_code: bool, modality: Modality) -> Step:
     document = read_yaml(text)
     label = "step"
     if isinstance(document.value, list) and len(document.value) == 1:
@@ -90,7 +125,7 @@ def _step(text: str, allow_code: bool) -> Step:
     if step is None:
         raise JobFileError(problems, label)
     missing = "unknown column"
-    found = check_outline(Outline(steps=[step]), allow_code)
+    found = check_outline(Outline(steps=[step], modality=modality), allow_code)
     # One step stands alone: the columns of others are not there, and it has no page to extract from.
     wrong = [problem for problem in found if step.kind == "rule" or not problem.message.startswith(missing)]
     wrong = [Problem(problem.path[2:], problem.message, problem.suggestion) for problem in wrong]
@@ -99,19 +134,15 @@ def _step(text: str, allow_code: bool) -> Step:
     return step
 
 
-def _text(payload: bytes) -> str:
-    return payload.decode("utf-8", "replace")
-
-
-def _extract(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
+def _extract(step: Step, record: Record, allow_code: bool) -> dict[str, Any]:
     import pyarrow as pa
 
     from ..filters.text.extraction import extract
 
     found = extract(
-        pa.array([payload], pa.binary()),
+        pa.array([record.payload], pa.binary()),
         pa.array([None], pa.string()),
-        pa.array([url], pa.string()),
+        pa.array([record.url], pa.string()),
         step.options.with_,
     ).to_pylist()[0]
     error = found.pop("error")
@@ -119,7 +150,7 @@ def _extract(step: Step, payload: bytes, url: str | None, allow_code: bool) -> d
     return {"verdict": verdict, "reason": error, "columns": found}
 
 
-def _language(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
+def _language(step: Step, record: Record, allow_code: bool) -> dict[str, Any]:
     import pyarrow as pa
 
     from ..filters.text.language import LanguageIdentifier
@@ -130,7 +161,7 @@ def _language(step: Step, payload: bytes, url: str | None, allow_code: bool) -> 
         arguments["max_chars"] = options.max_chars
     identifier = LanguageIdentifier(**arguments)
     identifier.open()
-    language, score = (column[0].as_py() for column in identifier.identify(pa.array([_text(payload)])))
+    language, score = (column[0].as_py() for column in identifier.identify(pa.array([record.text])))
     columns = {"lang": language, "lang_score": score}
     value = f"{language} {score:.6g}" if score is not None else "null"
     if language not in options.keep:
@@ -140,22 +171,22 @@ def _language(step: Step, payload: bytes, url: str | None, allow_code: bool) -> 
     return {"columns": columns}
 
 
-def _url(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
+def _url(step: Step, record: Record, allow_code: bool) -> dict[str, Any]:
     import pyarrow as pa
 
     from ..filters.text.url import UrlFilter
 
-    address = url or _text(payload).strip()
+    address = record.url or record.text.strip()
     checker = UrlFilter(**step.options.model_dump(exclude_none=True))
     reason, value = (column[0].as_py() for column in checker.check(pa.array([address], pa.string())))
     verdict = "kept" if reason is None else "dropped"
     return {"verdict": verdict, "reason": reason, "value": value, "columns": {"url": address}}
 
 
-def _rules(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
+def _rules(step: Step, record: Record, allow_code: bool) -> dict[str, Any]:
     """A rule set or one rule: every signal it reads, and for each rule whether it holds."""
     from ..filters.expressions import evaluate_rules, parse
-    from ..filters.text.rule_sets import RULE_SETS, split_arguments
+    from ..filters.rule_sets import RULE_SETS, split_arguments
 
     options = step.options
     signal_options: dict[str, Any] = {}
@@ -167,7 +198,7 @@ def _rules(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dic
         parameters, rules = {}, [(step.name.removeprefix("rule:"), options)]
     parsed = [(reason, parse(expression, parameters)) for reason, expression in rules]
     names = sorted({column for _, expression in parsed for column in expression.columns})
-    columns = _columns(names, _text(payload), signal_options, url)
+    columns = _columns(names, record, signal_options)
     reasons, values = evaluate_rules(parsed, columns, "drop" if step.on_null == "fail" else step.on_null)
     held = []
     for (reason, expression), (_, written) in zip(parsed, rules, strict=True):
@@ -184,24 +215,19 @@ def _rules(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dic
     }
 
 
-def _columns(
-    names: list[str], text: str, options: Mapping[str, Any], url: str | None
-) -> Mapping[str, pa.Array]:
-    """The columns of a record that is nothing but its text and, where given, its address."""
+def _columns(names: list[str], record: Record, options: Mapping[str, Any]) -> Mapping[str, pa.Array]:
+    """The columns of a record that has passed no other step."""
     import pyarrow as pa
 
-    from ..filters.text.signals import SIGNALS, compute_signals
+    from ..filters.signals import SIGNALS, compute_signals
 
-    record = {"text": text, "url": url}
-    known = {name: pa.array([value], pa.string()) for name, value in record.items()}
-    columns = compute_signals(known, [name for name in names if name in SIGNALS], **options)
-    for name in names:
-        if name not in columns:
-            columns[name] = pa.array([record.get(name)], pa.string())
-    return {name: columns[name] for name in names}
+    known = record.columns
+    found = compute_signals(known, [name for name in names if name in SIGNALS], **options)
+    nothing = pa.nulls(1, pa.string())
+    return {name: found[name] if name in found else known.get(name, nothing) for name in names}
 
 
-def _score(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
+def _score(step: Step, record: Record, allow_code: bool) -> dict[str, Any]:
     import pyarrow as pa
 
     from ..scorers import registry
@@ -212,24 +238,22 @@ def _score(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dic
         registry.SCORER, options.scorer, options.arguments, directory=Path(), allow_code=allow_code
     )
     scorer.open(LocalAssets([Path()]))
-    record = {"id": "try", "text": _text(payload), "url": url, "source": "try", "date": None, "meta": None}
-    missing = [name for name in scorer.inputs if name not in record]
+    columns = record.columns
+    missing = [name for name in scorer.inputs if name not in columns]
     if missing:
         raise NeedsCorpusError(f"{step.name} reads {', '.join(missing)}, which a lone text does not have")
-    batch = pa.RecordBatch.from_pydict(
-        {name: pa.array([record[name]], pa.string()) for name in scorer.inputs}
-    )
-    columns = {name: column[0].as_py() for name, column in scorer.score(batch).items()}
-    if step.as_ and len(columns) == 1:
-        columns = {step.as_: next(iter(columns.values()))}
-    return {"verdict": "computed", "columns": columns}
+    batch = pa.RecordBatch.from_pydict({name: columns[name] for name in scorer.inputs})
+    scores = {name: column[0].as_py() for name, column in scorer.score(batch).items()}
+    if step.as_ and len(scores) == 1:
+        scores = {step.as_: next(iter(scores.values()))}
+    return {"verdict": "computed", "columns": scores}
 
 
-def _operator(step: Step, payload: bytes, url: str | None, allow_code: bool) -> dict[str, Any]:
+def _operator(step: Step, record: Record, allow_code: bool) -> dict[str, Any]:
     """What the operator of a job makes of the record."""
     import pyarrow as pa
 
-    from ..filters.text.signals import SIGNALS, compute_signals
+    from ..filters.signals import SIGNALS, compute_signals
     from ..pipeline.compilation import compile_step
     from ..pipeline.compiled import MapStep
     from ..pipeline.operator import build
@@ -238,9 +262,7 @@ def _operator(step: Step, payload: bytes, url: str | None, allow_code: bool) -> 
     job = Job.model_validate({"name": "try", "input": "try", "output": {"path": "try"}})
     compiled = compile_step(step, 0, job, allow_code)
     assert isinstance(compiled, MapStep)
-    record = {"id": "try", "text": _text(payload), "url": url, "source": "try", "date": None, "meta": None}
-    columns = {name: pa.array([value], pa.string()) for name, value in record.items()}
-    columns["position"] = pa.array([0], pa.uint64())
+    columns = {**record.columns, "position": pa.array([0], pa.uint64())}
     signals = [name for name in compiled.reads if name.partition("@")[0] in SIGNALS]
     missing = sorted(compiled.reads - columns.keys() - set(signals))
     if missing:
@@ -250,7 +272,7 @@ def _operator(step: Step, payload: bytes, url: str | None, allow_code: bool) -> 
     left = build(compiled.operator).apply(pa.RecordBatch.from_pydict(columns), out)
     if out.row is not None:
         return {key: out.row[key] for key in ("verdict", "reason", "value")}
-    made = {name: left.column(name)[0].as_py() for name in compiled.adds}
+    made = {name: left.column(name)[0].as_py() for name in compiled.adds if name != "image"}
     return {"verdict": "computed", "columns": made}
 
 

@@ -11,7 +11,8 @@ from pydantic_core import ErrorDetails
 
 from ..schemas.job import NO_NULL, Input, Job, Output, Run
 from ..schemas.quantities import shown
-from ..schemas.steps import NAME_PATTERN, RESERVED, STEPS, AnyStep, Step
+from ..schemas.step import NAME_PATTERN, RESERVED, Step
+from ..schemas.steps import STEPS, AnyStep
 from ..schemas.verbs import COLUMN_PATTERN, LANGUAGE_PATTERN
 from .outline import Outline
 from .problems import Path, Problem, nearest, unknown
@@ -85,6 +86,7 @@ def _outline(value: dict[str, Any]) -> Outline:
         [_valid(AnyStep, item) for item in steps] if isinstance(steps, list) else [],
         _valid(Output, value.get("output")),
         _valid(Run, value.get("run", {})),
+        "image-text" if value.get("modality") == "image-text" else "text",
     )
 
 

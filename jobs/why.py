@@ -6,16 +6,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ..pipeline.sinks.image_columns import IMAGE_COLUMNS
+from ..pipeline.sinks.pair_table import TABLE_COLUMNS
 from ..pipeline.sources.files import open_file
 from ..pipeline.storage import Place
+from ..schemas.records import IMAGE_TEXT, TEXT
 from . import work
 from .inspection import records
 from .places import Run
 from .running import read_manifest
 
-# The columns of every shard (schemas/records.py, TEXT), and the key of a WebDataset's sample.
+# The columns of every shard, what stands beside a WebDataset's, and the key of its samples.
 _NO_SCORES: Final = frozenset(
-    ("id", "text", "url", "source", "date", "lang", "lang_score", "meta", "__key__")
+    {*TEXT.names, *IMAGE_TEXT.names, *IMAGE_COLUMNS.names, *TABLE_COLUMNS.names, "__key__", "uid"}
 )
 
 
@@ -80,11 +83,14 @@ def _ledger(output: Place) -> Sequence[Place]:
 
 def _kept(output: Place, record: str) -> Iterator[dict[str, Any]]:
     for shard in read_manifest(output)["shards"]:
-        path = output / shard["path"]
-        for row in records(path, without=_NO_SCORES - {"id"}, equal=record):
-            if row.get("id") == record:
+        # The table beside a shard of images has all that is asked for, and is read without the images.
+        tables = [file["path"] for file in shard.get("sidecars", ()) if file["path"].endswith(".parquet")]
+        path = output / (tables or [shard["path"]])[0]
+        for row in records(path, without=_NO_SCORES - {"id", "uid"}, equal=record):
+            if row.get("id") == record or row.get("uid") == record.lower():
                 scores = {name: value for name, value in row.items() if name not in _NO_SCORES}
-                yield {"verdict": "kept", "shard": str(path)} | ({"scores": scores} if scores else {})
+                kept = {"verdict": "kept", "shard": str(output / shard["path"])}
+                yield kept | ({"scores": scores} if scores else {})
 
 
 def _add_signals(directory: Place, record: str, fates: list[dict[str, Any]]) -> None:

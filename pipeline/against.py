@@ -3,8 +3,8 @@
     OUTPUT/keys/STEP/scheme.json          how the keys were made, and the files
     OUTPUT/keys/STEP/part-00000.parquet   id, keys, and low where keys are halves of 128-bit hashes
 
-`keys` is uint64, or for MinHash list<uint64>, the keys of the bands. The rows are the records that
-survived the step.
+`keys` is uint64, or for MinHash list<uint64>, the keys of the bands; for `perceptual` the hash itself,
+with which any radius goes. The rows are the records that survived the step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from ..schemas.contracts import AssetError
 from .dedup_plan import DedupPlan, SavedKeys
 from .driver import Driver, partitions_for
 from .part_order import in_part_order
-from .stage import Input, Layer, OperatorRef, PartRef, Parts
+from .perceptual import match_near
+from .stage import Committed, Input, Layer, OperatorRef, PartRef, Parts
 from .steps.against import ByOld, MatchOlder, NameOlder, ReadIds, ReadKeys, SaveKeys
 from .steps.dedup import Explode
 from .steps.reading import stream_part
@@ -29,18 +30,24 @@ from .storage import place
 
 KEYS: Final = "keys"  # the folder in an output
 DESCRIPTION: Final = "scheme.json"
+IMAGES: Final = (*schema.PIXELS_OF, "pair")  # what of an image and its caption can be compared
 KEY_ROW_BYTES: Final = 24
 NAMED_ROW_BYTES: Final = 64  # position, number of the old record, its id
+
+
+Clustered = schema.Exact | schema.MinHash | schema.Perceptual
 
 
 class AgainstError(AssetError):
     """The keys of an earlier run are missing, damaged, or of another scheme; the message says which."""
 
 
-def scheme_of(options: schema.Exact | schema.MinHash) -> tuple[dict[str, Any], int]:
+def scheme_of(options: Clustered) -> tuple[dict[str, Any], int]:
     """The arguments by which keys are made, and how many a record has."""
+    if isinstance(options, schema.Perceptual):
+        return {}, 1
     if isinstance(options, schema.Exact):
-        return ({} if options.on == "url" else {"normalize": options.normalize}), 1
+        return ({} if options.on in ("url", *schema.PIXELS_OF) else {"normalize": options.normalize}), 1
     shared = {key: getattr(options, key) for key in ("ngram", "unit", "words", "hash", "lowercase")}
     if options.threshold is not None:
         from ..filters.dedup.minhash import MinHashScheme
@@ -51,7 +58,7 @@ def scheme_of(options: schema.Exact | schema.MinHash) -> tuple[dict[str, Any], i
     return shared | {"bands": options.bands, "rows": options.rows}, options.bands
 
 
-def describe(options: schema.Exact | schema.MinHash) -> dict[str, Any]:
+def describe(options: Clustered) -> dict[str, Any]:
     """What keys of these options have in common with all that may be compared with them."""
     arguments, _ = scheme_of(options)
     if isinstance(options, schema.MinHash):
@@ -63,9 +70,16 @@ def describe(options: schema.Exact | schema.MinHash) -> dict[str, Any]:
             **arguments,
             "digest": MinHashScheme(**arguments).digest,
         }
-    from ..filters.dedup import exact
+    from ..filters.dedup import exact, images
 
-    described = {"method": "exact", "on": options.on, **arguments, "version": exact.VERSION}
+    described: dict[str, Any]
+    if isinstance(options, schema.Perceptual):
+        described = {"method": "perceptual", "hash": "phash", "version": images.PHASH_VERSION}
+    else:
+        described = {"method": "exact", "on": options.on, **arguments}
+        described["version"] = images.VERSION if options.on in IMAGES else exact.VERSION
+        if options.on == "pixels":
+            described["decoder"] = images.decoder()
     said = " ".join(f"{name}={value}" for name, value in sorted(described.items()))
     return {**described, "digest": hashlib.sha256(said.encode()).hexdigest()[:32]}
 
@@ -163,18 +177,12 @@ def find_older(driver: Driver, name: str, plan: DedupPlan, parts: Parts) -> list
 
     Of several the one that comes first in the earlier runs, as `against` names them.
     """
-    explode = OperatorRef.of(Explode, keys=plan.keys, low=plan.low)
-    rows = sum(part.rows for part in parts)
+    old = _old_parts(plan.against, ReadKeys)
     old_rows = sum(file.records for file in plan.against)
-    matches = driver.run(
-        f"{name}-older",
-        {
-            "new": Input(parts, (explode,), "key", plan.key_columns),
-            "old": Input(_old_parts(plan.against, ReadKeys), (), "key"),
-        },
-        partitions=partitions_for((rows + old_rows) * plan.keys_per_record * KEY_ROW_BYTES),
-        reduce=OperatorRef.of(MatchOlder),
-    )
+    if plan.radius is not None:
+        matches = match_near(driver, f"{name}-older", plan, parts, old)
+    else:
+        matches = _match_equal(driver, f"{name}-older", plan, parts, old)
     found = tuple(stream_part(c.task, c.streams["matches"]) for c in matches)
     matched = sum(part.rows for part in found)
     named = driver.run(
@@ -195,6 +203,17 @@ def find_older(driver: Driver, name: str, plan: DedupPlan, parts: Parts) -> list
         {"older": plan.older},
         bytes_=matched * NAMED_ROW_BYTES,
         by="old",
+    )
+
+
+def _match_equal(driver: Driver, name: str, plan: DedupPlan, parts: Parts, old: Parts) -> list[Committed]:
+    explode = OperatorRef.of(Explode, keys=plan.keys, low=plan.low)
+    rows = sum(part.rows for part in (*parts, *old))
+    return driver.run(
+        name,
+        {"new": Input(parts, (explode,), "key", plan.key_columns), "old": Input(old, (), "key")},
+        partitions=partitions_for(rows * plan.keys_per_record * KEY_ROW_BYTES),
+        reduce=OperatorRef.of(MatchOlder),
     )
 
 

@@ -32,7 +32,7 @@ class StreamWriter:
         self._writer = pq.ParquetWriter(
             self._file,
             schema,
-            compression="lz4",
+            compression={name: "none" if name == "image" else "lz4" for name in schema.names},
             use_dictionary=[name for name in ("step", "verdict", "reason", "lang", "date") if name in lean],
             column_encoding={"position": "DELTA_BINARY_PACKED"} if "position" in schema.names else None,
             write_statistics=[name for name in ("position", "key") if name in schema.names],

@@ -8,24 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from ..filters import expressions
+from ..filters.rule_sets import RULE_SETS, split_arguments
+from ..filters.signal_options import DEFAULTS, SignalOptions
+from ..filters.signals import SIGNALS, parse_variant, variant_name
 from ..filters.text.extraction import LIBRARIES
 from ..filters.text.language import default_model
-from ..filters.text.rule_sets import RULE_SETS, split_arguments
-from ..filters.text.signal_options import DEFAULTS, SignalOptions
-from ..filters.text.signals import SIGNALS, parse_variant, variant_name
 from ..schemas import verbs
 from ..schemas.job import Job
-from ..schemas.steps import Step
+from ..schemas.step import Step
 from ..scorers import registry
 from ..scorers.assets import LocalAssets, checksum
+from .balance import compile_balance
 from .compiled import CorpusStep, MapStep
 from .decontamination import compile_decontaminate
 from .dedup import compile_dedup
+from .frequency import compile_frequency
+from .images import compile_download, compile_resize
 from .selection import compile_bucket, compile_limit, compile_mix, compile_select
 from .stage import OperatorRef
 from .steps.refining import Refine
 from .steps.scoring import Score
 from .steps.text import Extract, Language, Publish, Rules, Sample, Url
+from .vocabulary import compile_vocabulary
 
 
 def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep | CorpusStep:
@@ -36,7 +40,7 @@ def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep
         case "extract":
             library = " ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES[options.with_])
             operator = OperatorRef.of(Extract, step=name, method=options.with_, library=library)
-            return MapStep(name, operator, frozenset({"url", "meta"}), ("text", "meta"), edits_text=True)
+            return MapStep(name, operator, frozenset({"url", "meta"}), ("text", "meta"), edits="text")
         case "language":
             return MapStep(name, _language(name, options), frozenset({"text"}), ("lang", "lang_score"))
         case "url":
@@ -73,6 +77,16 @@ def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep
             return compile_bucket(name, step.column, options, step.on_null)  # type: ignore[attr-defined]
         case "mix":
             return compile_mix(name, number, options, seed, directory)
+        case "download":
+            return compile_download(name, options)
+        case "resize":
+            return compile_resize(name, options)
+        case "frequency":
+            return compile_frequency(name, step.column, options)  # type: ignore[attr-defined]
+        case "balance":
+            return compile_balance(name, number, options, seed, directory)
+        case "vocabulary":
+            return compile_vocabulary(name, number, options)
     raise ValueError(f"unknown step {step.kind}")
 
 
@@ -121,7 +135,7 @@ def _signals(name: str, options: verbs.SignalColumns) -> MapStep:
 def _edit(name: str, options: verbs.Edit, directory: Path, allow_code: bool) -> MapStep:
     plugin = _plugin(registry.REFINER, options.refiner, options.arguments, directory, allow_code)
     operator = OperatorRef.of(Refine, step=name, max_removed=options.max_removed, **plugin)
-    return MapStep(name, operator, frozenset(Refine.columns(operator)), ("text",), edits_text=True)
+    return MapStep(name, operator, frozenset(Refine.columns(operator)), ("text",), edits="text")
 
 
 def _score(step: Step, options: verbs.Score, directory: Path, allow_code: bool) -> MapStep:

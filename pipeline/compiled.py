@@ -18,7 +18,7 @@ class MapStep:
     operator: OperatorRef
     reads: frozenset[str] = frozenset()
     adds: tuple[str, ...] = ()
-    edits_text: bool = False
+    edits: str = ""  # text or image, where it changes that: what is known of it is then no longer true
     types: Mapping[str, str] = field(default_factory=dict)  # of `adds` that go into the output: Arrow's name
 
 
@@ -29,7 +29,7 @@ class CorpusStep(ABC):
     name: str
     reads: frozenset[str]  # columns of the records, `keys` among them
     keys: MapStep | None = None
-    edits_text: bool = False
+    edits: str = ""  # as a MapStep's
     types: Mapping[str, str] = field(default_factory=dict)  # columns that it makes: Arrow's name of each type
     on: str | None = None  # the engine of its stages; None: that of the job
     resources: Resources = field(default_factory=Resources)

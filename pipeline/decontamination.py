@@ -49,7 +49,7 @@ class DecontaminateStep(CorpusStep):
             prefix=self.prefix,
             version=self.versions["matches"],
         )
-        edited = ("text", "bytes") if self.edits_text else ()
+        edited = ("text", "bytes") if self.edits else ()
         keep = OperatorRef.of(Keep, stream="alive", columns=[*edited, *self.types])
         columns = tuple(dict.fromkeys(("id", "source", "text", *edited)))
         commits = driver.run(
@@ -120,7 +120,7 @@ def compile_decontaminate(name: str, options: Options, prefix: str = "contaminat
     return DecontaminateStep(
         name,
         frozenset({"text"}),
-        edits_text=options.action == "remove",
+        edits="text" if options.action == "remove" else "",
         types={f"{prefix}_ngrams": "int64", f"{prefix}_by": "string"} if reports else {},
         options=options,
         files=files,

@@ -22,14 +22,15 @@ class DedupPlan:
 
     keys: str
     low: str | None
-    length: str
-    hash: str
+    length: str  # what the longest or the largest has most of: characters of its text, pixels of its image
+    hash: str  # of the text or of the image
     kind: str
     best: str | None
     keys_per_record: int
     memory: int
     older: str = ""  # the column of the ids that earlier runs have kept; "" where there are none
     against: tuple[SavedKeys, ...] = ()
+    radius: int | None = None  # of Hamming distances, where keys are perceptual hashes; None: keys are equal
     verify: float | None = None
     on: str = "text"
     arguments: dict[str, Any] = field(default_factory=dict)  # of the MinHash scheme

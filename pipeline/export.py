@@ -18,6 +18,7 @@ from .output_directory import tokenizer_digest, tokenizer_of
 from .planner import Plan
 from .sinks import suffix_of
 from .stage import Committed, Input, OperatorRef, PartRef
+from .steps.subset import OUTPUT_STEP
 from .steps.writing import (
     OUTPUT_BYTES,
     CollectRecords,
@@ -28,12 +29,20 @@ from .steps.writing import (
     WriteLedger,
     WriteShard,
 )
+from .subset import sort_uids
 
 LEDGER_SHARES = {"full": 1.0, "sampled": 0.01, "counts": 0.0}
 
 
+def output_steps(job: Job) -> tuple[str, ...]:
+    """What of the output stands in the accounts as a step of all records, because they may fail there."""
+    return (OUTPUT_STEP,) if job.output.format == "datacomp" else ()
+
+
 def export(driver: Driver, job: Job, planned: Plan, parts: tuple[PartRef, ...]) -> list[Committed]:
     """Writes the shards into the work directory; they are published at the end of the job."""
+    if job.output.format == "datacomp":
+        return sort_uids(driver, parts)
     measured = {"records": Input(parts, (OperatorRef.of(Measure),), columns=("bytes",))}
     bytes_ = _bytes(driver.run("sizes", measured))
     if job.output.shuffle == "global":
@@ -63,6 +72,7 @@ def export(driver: Driver, job: Job, planned: Plan, parts: tuple[PartRef, ...]) 
         compression=job.output.compression,
         suffix=suffix_of(job.output.format, job.output.compression),
         scores=list(planned.scores),
+        modality=job.modality,
         **_counting(job),
     )
     return driver.run("export", {"records": Input(tuple(sources), (write,))})

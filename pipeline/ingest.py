@@ -40,7 +40,10 @@ def ingest(
     `limit` records are shared out among the branches. Raises JobRefused where a frozen file has changed.
     """
     frozen = work / "sources.json"
-    wanted = [source.model_dump(mode="json", exclude={"name", "steps"}) for source in job.input]
+    wanted = [
+        {**source.model_dump(mode="json", exclude={"name", "steps"}), "columns": source.record_columns}
+        for source in job.input
+    ]
     try:
         now: list[dict[str, Any]] = [
             {"input": spec, "files": [asdict(file) for file in files_of(spec)]} for spec in wanted
@@ -71,7 +74,7 @@ def _slices(job: Job, branch: Branch, sources: Sequence[dict[str, Any]]) -> list
         entry = sources[number]
         for file in (SourceFile(**values) for values in entry["files"]):
             try:
-                planned = splits_of(file, entry["input"], job.run.part)
+                planned = splits_of(file, entry["input"], job.run.part, job.modality, job.run.part_urls)
             except SourceError as error:
                 raise JobRefused(str(error)) from error
             slices.extend(Slice(split, file, job.input[number].name) for split in planned)
@@ -97,10 +100,10 @@ def _part(number: int, group: Sequence[Slice], branch: Branch) -> PartRef:
     more = f" and {len(group) - 1} more" if len(group) > 1 else ""
     return PartRef(
         number,
-        reader=OperatorRef.of(ReadSource, slices=described, pages=branch.pages, step=branch.reading),
+        reader=OperatorRef.of(ReadSource, slices=described, payload=branch.payload, step=branch.reading),
         label=_label(group[0].split) + more,
         bytes=sum(one.split.size for one in group),
-        identity=json.dumps([described, branch.pages, branch.reading], sort_keys=True),
+        identity=json.dumps([described, branch.payload, branch.reading], sort_keys=True),
     )
 
 

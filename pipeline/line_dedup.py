@@ -73,4 +73,4 @@ class LineDedupStep(CorpusStep):
 def compile_line_dedup(name: str, unit: schema.Method, options: schema.Lines) -> LineDedupStep:
     """The step of a job."""
     reads = {"text", *([options.within] if options.within else [])}
-    return LineDedupStep(name, frozenset(reads), edits_text=True, unit=unit, options=options)
+    return LineDedupStep(name, frozenset(reads), edits="text", unit=unit, options=options)

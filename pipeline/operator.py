@@ -98,6 +98,18 @@ class Operator(ABC):
         """The part is over; may give a last batch, which flows through the operators behind it."""
         return None
 
+    def flow(self, batches: Iterator[pa.RecordBatch], out: Output) -> Iterator[pa.RecordBatch]:
+        """The batches of a part on their way through: `apply` to each, then `end`.
+
+        An operator that works on several batches at once, or cuts them anew, does it here; it keeps the order
+        of positions.
+        """
+        for batch in batches:
+            yield self.apply(batch, out)
+        last = self.end(out)
+        if last is not None:
+            yield last
+
 
 class Reader(ABC):
     """Yields the batches of a part that is not read through layers."""

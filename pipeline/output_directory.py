@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,10 +24,13 @@ from .ingest import JobRefused
 from .row_groups import RowGroups
 from .scratch import scratch
 from .sinks import suffix_of
+from .sinks.datacomp import SUBSET
 from .stage import Committed
-from .steps.writing import LANGUAGE, TOKENS
+from .steps.subset import REPEATED_UIDS
+from .steps.writing import LANGUAGE, SHARD, TOKENS
 from .storage import Place, place
 from .store import UNFINISHED, alone, bring, is_same, open_parquet, remove, sync_directory, write_whole
+from .subset import write_subset
 
 MANIFEST: Final = "manifest.json"
 RESOLVED: Final = "job.yaml"
@@ -38,12 +41,13 @@ LOCK: Final = ".publishing"
 # The first line of text in every card of ours; a README without it is somebody's own.
 CARD_MARK: Final = "<!-- Written by thresher; a run replaces this file unless output.card is false. -->"
 
-SHARD_NAME: Final = re.compile(r"shard-\d{5,}\.(parquet|jsonl(\.gz|\.zst)?|tar)")
-OWN_NAMES: Final = (MANIFEST, RESOLVED, REPORT, CONTAINER_LIST, "ledger", "keys")
+# Of a shard, or of a file that goes with one.
+SHARD_NAME: Final = re.compile(r"shard-\d{5,}\.(parquet|jsonl(\.gz|\.zst)?|tar|idx)")
+OWN_NAMES: Final = (MANIFEST, RESOLVED, REPORT, CONTAINER_LIST, SUBSET, "ledger", "keys", "downloads")
 # Every file that an output may consist of.
 OWN_FILE: Final = re.compile(
-    rf"{SHARD_NAME.pattern}|manifest\.json|job\.yaml|report\.md|README\.md|containers\.parquet"
-    r"|ledger/part-\d{5,}\.parquet|keys/[^/]+/(scheme\.json|part-\d{5,}\.parquet)"
+    rf"{SHARD_NAME.pattern}|subset\.npy|manifest\.json|job\.yaml|report\.md|README\.md|containers\.parquet"
+    r"|(ledger|downloads)/part-\d{5,}\.parquet|keys/[^/]+/(scheme\.json|part-\d{5,}\.parquet)"
 )
 
 # What only says where and how wide a job ran: its output is the same, so it is left out of it.
@@ -56,17 +60,27 @@ Describe = Callable[[Mapping[str, Any]], Mapping[str, bytes]]  # more files, tol
 
 
 @dataclass(frozen=True)
+class File:
+    """A file that goes with a shard: its index, its table."""
+
+    path: str  # relative to the output directory
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Shard:
-    """One file of the final output."""
+    """One file of the final output that holds records, and the files that go with it."""
 
     path: str  # relative to the output directory
     records: int
     bytes: int
     sha256: str
     tokens: int | None = None  # where the job counts them
+    sidecars: Sequence[File] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
 
 
 @dataclass(frozen=True)
@@ -87,17 +101,14 @@ def put_together(
     more: Contents,
     describe: Describe | None = None,
 ) -> Whole:
-    """The output of a job whose stages have ended; nothing is written but the list of containers.
+    """The output of a job whose stages have ended; nothing is written but, into the scratch folder, what is
+    put together of several files.
 
     `more`: files that steps leave beside the shards.
     """
     # A record larger than a shard leaves the next ones empty.
-    full = [committed for committed in shards if committed.streams["shard"].rows] or shards[:1]
-    written = [_shard(job, number, committed) for number, committed in enumerate(full)]
-    contents: dict[str, Place | bytes] = {
-        shard.path: place(committed.streams["shard"].path)
-        for shard, committed in zip(written, full, strict=True)
-    }
+    full = [committed for committed in shards if committed.streams[SHARD].rows] or shards[:1]
+    written, contents = _subset(shards) if job.output.format == "datacomp" else _shards(job, full)
     for committed in ledgers:
         contents[f"ledger/part-{committed.task:05d}.parquet"] = place(committed.streams["rows"].path)
     contents |= {CONTAINER_LIST: _list_containers(containers), RESOLVED: _resolved(job)}
@@ -106,7 +117,7 @@ def put_together(
         "name": job.name,
         "shards": [shard.as_dict() for shard in written],
         "files": [],
-        "totals": {**totals, **_figures(full, written)},
+        "totals": {**totals, **_figures(shards, written)},
         **_tokenizer(job),
     }
     contents |= describe(manifest) if describe is not None else {}
@@ -115,12 +126,33 @@ def put_together(
     return Whole(contents, manifest, written)
 
 
-def _shard(job: Job, number: int, committed: Committed) -> Shard:
+def _shards(job: Job, commits: Sequence[Committed]) -> tuple[list[Shard], dict[str, Place | bytes]]:
+    """The shards with their files, and where each of these lies now."""
     assert job.output.compression is not None
-    stream = committed.streams["shard"]
-    name = f"shard-{number:05d}{suffix_of(job.output.format, job.output.compression)}"
-    tokens = committed.accounts["figures"].get(TOKENS, 0) if tokenizer_of(job) else None
-    return Shard(name, stream.rows, stream.bytes, stream.checksum, tokens)
+    suffix = suffix_of(job.output.format, job.output.compression)
+    counted = tokenizer_of(job) is not None
+    shards = []
+    contents: dict[str, Place | bytes] = {}
+    for number, committed in enumerate(commits):
+        files = []
+        for stream, ref in committed.streams.items():
+            if not stream.startswith(SHARD):
+                continue
+            name = f"shard-{number:05d}{suffix if stream == SHARD else stream.removeprefix(SHARD)}"
+            contents[name] = place(ref.path)
+            if stream != SHARD:
+                files.append(File(name, ref.bytes, ref.checksum))
+        shard = committed.streams[SHARD]
+        tokens = committed.accounts["figures"].get(TOKENS, 0) if counted else None
+        path = f"shard-{number:05d}{suffix}"
+        shards.append(Shard(path, shard.rows, shard.bytes, shard.checksum, tokens, tuple(files)))
+    return shards, contents
+
+
+def _subset(commits: Sequence[Committed]) -> tuple[list[Shard], dict[str, Place | bytes]]:
+    """The same where the output is one file of uids."""
+    written = write_subset(commits)
+    return [Shard(SUBSET, written.records, written.bytes, written.sha256)], {SUBSET: Path(written.path)}
 
 
 def _resolved(job: Job) -> bytes:
@@ -216,13 +248,15 @@ class OutputDirectory:
             ours = name != CARD or is_our_card(path.read_bytes())
             if name not in contents and OWN_FILE.fullmatch(name) and ours:
                 path.unlink()
-        for folder in (*self._path.glob("keys/*"), self._path / "keys", self._path / "ledger"):
+        folders = (self._path / name for name in ("keys", "ledger", "downloads"))
+        for folder in (*self._path.glob("keys/*"), *folders):
             with suppress(OSError):  # not empty, or not there
                 folder.rmdir()
 
     def _files(self, pattern: str) -> Iterator[Path]:
         """The files that an output may have; a work directory may lie beside them."""
-        for folder in (self._path, self._path / "ledger", *self._path.glob("keys/*")):
+        folders = (self._path / name for name in ("", "ledger", "downloads"))
+        for folder in (*folders, *self._path.glob("keys/*")):
             yield from (path for path in folder.glob(pattern) if path.is_file())
 
 
@@ -262,13 +296,15 @@ def _tokenizer(job: Job) -> dict[str, Any]:
 
 
 def _figures(commits: Sequence[Committed], shards: Sequence[Shard]) -> dict[str, Any]:
-    """Tokens and languages of what was written, as far as they are known."""
+    """Tokens, languages and repeated uids of what was written, as far as they are known."""
     languages: Counter[str] = Counter()
+    figures: dict[str, Any] = {}
     for committed in commits:
         for name, count in committed.accounts["figures"].items():
             if name.startswith(LANGUAGE):
                 languages[name.removeprefix(LANGUAGE)] += count
-    figures: dict[str, Any] = {}
+            if name == REPEATED_UIDS:
+                figures[name] = figures.get(name, 0) + count
     if any(shard.tokens is not None for shard in shards):
         figures["tokens"] = sum(shard.tokens or 0 for shard in shards)
     if languages:

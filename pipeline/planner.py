@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..filters.text.signals import SIGNALS, inputs_of, versions_of
+from ..filters.signals import SIGNALS, inputs_of, versions_of
 from ..schemas.job import Job
-from ..schemas.records import TEXT
-from ..schemas.steps import Step
+from ..schemas.records import RECORDS
+from ..schemas.step import Step
 from .accounts import INPUT
 from .compilation import compile_step
 from .compiled import CorpusStep, MapStep
 from .operator import kernels_of
 from .stage import OperatorRef, Resources
+from .steps.reading import Payload
 from .steps.text import Signals
 
 BASE = ("id", "url", "source", "date", "meta", "text", "input")
+IMAGE_BASE = (*BASE, "image")
 
 
 @dataclass
@@ -35,9 +37,14 @@ class Phase:
     resources: Resources = field(default_factory=Resources)  # of one task of the pass
 
     @property
-    def edits_text(self) -> bool:
-        """Whether the text behind the pass is not the text before it."""
-        return any(step.edits_text for step in self.maps)
+    def edits(self) -> frozenset[str]:
+        """What behind the pass is not what it was before: text, image."""
+        return frozenset(step.edits for step in self.maps if step.edits)
+
+    def makes_for(self, step: CorpusStep) -> bool:
+        """Whether the keys of a step read what a step over the corpus makes behind this pass."""
+        made = {name for corpus in self.corpus for name in corpus.makes}
+        return step.keys is not None and bool(made & step.keys.reads)
 
     @property
     def is_apart(self) -> bool:
@@ -61,7 +68,7 @@ class Branch:
     inputs: tuple[int, ...]
     phases: tuple[Phase, ...]
     steps: tuple[str, ...]
-    pages: bool  # whether a step takes text out of payloads
+    payload: Payload  # what its records may come with, which a step makes use of
     missing: Mapping[str, str]  # columns of the output that other branches make: Arrow's name of the type
 
     @property
@@ -110,12 +117,15 @@ def plan(job: Job, allow_code: bool = False) -> Plan:
         ]
         trunk = _phases(job.steps, job, allow_code, made) if job.steps else []
     everything = [*(phase for _, _, phases, _ in branches for phase in phases), *trunk]
-    known = {*BASE, *(name for phase in everything for name in _adds(phase))}
+    base = IMAGE_BASE if job.modality == "image-text" else BASE
+    known = {*base, *(name for phase in everything for name in _adds(phase))}
     scores = tuple(dict.fromkeys(made.scores))
-    output = tuple(f.name for f in TEXT if f.name in known) + scores
-    _lay_out(trunk, [], output)
+    schema = RECORDS[job.modality]
+    output = tuple(f.name for f in schema if f.name in known) + scores
+    _lay_out(trunk, [], output, base)
     for _, _, phases, _ in branches:
-        _lay_out(phases, trunk, output)
+        _lay_out(phases, trunk, output, base)
+    kinds = {f.name: str(f.type) for f in schema} | made.types
     return Plan(
         tuple(
             Branch(
@@ -123,8 +133,8 @@ def plan(job: Job, allow_code: bool = False) -> Plan:
                 inputs,
                 tuple(phases),
                 tuple(step.name for step in steps),
-                any(step.kind == "extract" for step in steps),
-                _missing(output, [*phases, *trunk], made.types) if len(branches) > 1 else {},
+                _payload(job, steps),
+                _missing(output, base, [*phases, *trunk], kinds) if len(branches) > 1 else {},
             )
             for name, inputs, phases, steps in branches
         ),
@@ -133,6 +143,12 @@ def plan(job: Job, allow_code: bool = False) -> Plan:
         output,
         scores,
     )
+
+
+def _payload(job: Job, steps: Sequence[Step]) -> Payload:
+    if job.modality == "image-text":
+        return "image"
+    return "page" if any(step.kind == "extract" for step in steps) else "none"
 
 
 @dataclass
@@ -159,7 +175,11 @@ def _phases(
         last = phases[-1]
         if isinstance(compiled, CorpusStep):
             # Its keys are of the text as it is then, and no work for those who own a model.
-            if (last.corpus and last.corpus[-1].edits_text) or (last.is_apart and compiled.keys):
+            if (
+                (last.corpus and last.corpus[-1].edits)
+                or (last.is_apart and compiled.keys)
+                or last.makes_for(compiled)
+            ):
                 phases.append(Phase())
             compiled.on, compiled.resources = on, resources
             phases[-1].corpus.append(compiled)
@@ -186,26 +206,29 @@ def _adds(phase: Phase) -> set[str]:
     return made | {name for corpus in phase.corpus for name in corpus.makes}
 
 
-def _missing(output: Sequence[str], phases: Sequence[Phase], types: Mapping[str, str]) -> dict[str, str]:
-    known = {*BASE, *(name for phase in phases for name in _adds(phase))}
-    kinds = {f.name: str(f.type) for f in TEXT} | dict(types)
+def _missing(
+    output: Sequence[str], base: Sequence[str], phases: Sequence[Phase], kinds: Mapping[str, str]
+) -> dict[str, str]:
+    known = {*base, *(name for phase in phases for name in _adds(phase))}
     return {name: kinds[name] for name in output if name not in known}
 
 
-def _lay_out(phases: list[Phase], behind: Sequence[Phase], output: tuple[str, ...]) -> None:
+def _lay_out(
+    phases: list[Phase], behind: Sequence[Phase], output: tuple[str, ...], base: tuple[str, ...]
+) -> None:
     """Places signals where they are first needed, and finds what each pass reads and has to keep.
 
     `behind`: the phases, laid out before, that go on with what these leave.
     """
     known: set[str] = set()  # signals of the text as it is
     for number, phase in enumerate(phases):
-        made = set(BASE) if phase.reads_source else set()
+        made = set(base) if phase.reads_source else set()
         known = _lay_out_phase(phase, known, made, _wanted_apart(phase, phases[number + 1 :]))
     for number, phase in enumerate(phases):
         later = set(output) | {name for corpus in phase.corpus for name in corpus.reads}
         for other in (*phases[number + 1 :], *behind):
             later |= set(other.reads) | {name for corpus in other.corpus for name in corpus.reads}
-        made = set(BASE) if phase.reads_source else set()
+        made = set(base) if phase.reads_source else set()
         made |= {name for step in phase.maps for name in step.adds}
         made |= {name for corpus in phase.corpus for name in corpus.adds}
         phase.keeps = tuple(sorted(made & later))
@@ -217,20 +240,24 @@ def _wanted_apart(phase: Phase, behind: Sequence[Phase]) -> frozenset[str]:
     They are computed before: who owns a model need not, and nobody has to read the text once more for them.
     """
     wanted: set[str] = set()
-    edited = phase.is_apart or any(corpus.edits_text for corpus in phase.corpus)
+    edited = {corpus.edits for corpus in phase.corpus if corpus.edits}
     for other in behind:
-        if edited or not other.is_apart:
+        if phase.is_apart or not other.is_apart:
             break
         steps: list[MapStep | CorpusStep] = [*other.maps, *other.corpus]
         for step in steps:
-            if not edited:
-                wanted |= step.reads
-            edited = edited or step.edits_text
-    return frozenset(name for name in wanted if _is_signal(name) and set(inputs_of(name)) <= set(BASE))
+            wanted |= _untouched(step.reads, edited)
+            edited |= {step.edits} - {""}
+    return frozenset(name for name in wanted if set(inputs_of(name)) <= set(IMAGE_BASE))
 
 
 def _is_signal(name: str) -> bool:
     return name.partition("@")[0] in SIGNALS
+
+
+def _untouched(names: Iterable[str], edited: Set[str]) -> set[str]:
+    """The signals among the names that what was edited does not change."""
+    return {name for name in names if _is_signal(name) and not edited & set(inputs_of(name))}
 
 
 def _lay_out_phase(phase: Phase, known: set[str], made: set[str], ahead: frozenset[str]) -> set[str]:
@@ -243,29 +270,26 @@ def _lay_out_phase(phase: Phase, known: set[str], made: set[str], ahead: frozens
         if own := _missing_signals([step], frozenset(), known):
             # What a later step needs of a column that may not be there yet waits for that step.
             others = _missing_signals(line[place:], at_end, known)
-            names = [name for name in others if name in own or set(inputs_of(name)) <= set(BASE)]
+            names = [name for name in others if name in own or set(inputs_of(name)) <= set(IMAGE_BASE)]
             known |= _add_signals(phase, names, needed, made)
         phase.operators.append(step.operator)
         needed |= {name for name in step.reads if name in stored or name not in made | known}
         made |= set(step.adds)
-        if step.edits_text:
-            known, stored = set(), set()
+        known, stored = _untouched(known, {step.edits}), _untouched(stored, {step.edits})
     if wanted := _missing_signals([], at_end, known):
         known |= _add_signals(phase, wanted, needed, made)
     phase.reads = tuple(sorted(needed))
-    return set() if any(corpus.edits_text for corpus in phase.corpus) else known
+    return _untouched(known, {corpus.edits for corpus in phase.corpus})
 
 
 def _missing_signals(steps: list[MapStep], more: frozenset[str], known: set[str]) -> list[str]:
-    """The signals missing for these steps, up to the next edit of the text, and for `more` behind them."""
+    """The signals missing for these steps, and for `more` behind them, of what no step before has edited."""
     wanted: set[str] = set()
+    edited: set[str] = set()
     for step in steps:
-        wanted |= step.reads
-        if step.edits_text:
-            break
-    else:
-        wanted |= more
-    return sorted(name for name in wanted if _is_signal(name) and name not in known)
+        wanted |= _untouched(step.reads, edited)
+        edited |= {step.edits} - {""}
+    return sorted((wanted | _untouched(more, edited)) - known)
 
 
 def _add_signals(phase: Phase, names: list[str], needed: set[str], made: set[str]) -> set[str]:

@@ -17,13 +17,14 @@ from .compiled import add_layer
 from .disk import FreeSpace
 from .driver import Driver, layer_of, partitions_for
 from .engines.opening import Engines
-from .export import export, write_ledger
+from .export import export, output_steps, write_ledger
 from .ingest import JobRefused, ingest
 from .output_directory import Describe, OutputDirectory, Shard, put_together
 from .planner import Branch, Phase, Plan, plan
 from .probe import probe
 from .scratch import in_use
 from .stage import Committed, Input, OperatorRef, PartRef, Parts
+from .steps.download import DOWNLOADS
 from .steps.reading import CountRepeated, Keep, source_layers, stream_part
 from .storage import Place, RemotePath, StorageError, place
 from .store import RunLock, put_new
@@ -156,7 +157,7 @@ class _Run:
         shards = export(self._driver, self._job, self._plan, parts)
         ledgers = write_ledger(self._driver, [part.index for part in parts], self._job.run.ledger)
         branches = tuple((branch.reading, *branch.steps) for branch in self._plan.branches)
-        order = Order(branches, self._plan.steps)
+        order = Order(branches, (*self._plan.steps, *output_steps(self._job)))
         balance(self._driver.accounts, order, self._driver.ledger_rows)
         written = sum(committed.streams["shard"].rows for committed in shards)
         summary = totals(self._driver.accounts, order, written)
@@ -175,10 +176,11 @@ class _Run:
     def _map(self, phase: Phase, parts: Parts, branch: Branch | None) -> Parts:
         first = phase.reads_source
         stream, columns = ("records", phase.keeps) if first else ("alive", phase.keeps)
-        sources = source_layers(parts) if first and not phase.edits_text else None
+        payload = "image" if self._job.modality == "image-text" else "text"
+        sources = source_layers(parts, payload) if first and payload not in phase.edits else None
         if sources is not None:
-            columns = tuple(name for name in columns if name != "text")
-        measured = self._plan.output if first else ()
+            columns = tuple(name for name in columns if name != payload)
+        measured = self._plan.output if first or "image" in phase.edits else ()
         missing = branch.missing if branch is not None and first else {}
         keep = OperatorRef.of(Keep, stream=stream, columns=columns, measured=measured, missing=dict(missing))
         operators = (*phase.operators, keep)
@@ -188,6 +190,10 @@ class _Run:
                 {"records": Input(parts, operators, columns=None if first else phase.reads)},
                 may_fail=first,
             )
+        for committed in commits:
+            if DOWNLOADS in committed.streams:
+                name = f"{DOWNLOADS}/part-{committed.task:05d}.parquet"
+                self._driver.published[name] = place(committed.streams[DOWNLOADS].path)
         if first:
             parts = tuple(part for part in parts if part.index not in self._driver.failed)
             self._ids += [stream_part(c.task, c.streams["ids"]) for c in commits]

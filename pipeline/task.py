@@ -152,18 +152,17 @@ def _flow(source: Input, part: PartRef, out: PartOutput, prefetch: bool = False)
     batches = build(part.reader).read(part.index, out) if part.reader else read_part(part, source.columns)
     # A reader writes to `out` as the operators do, and so only in their thread.
     early = ahead(batches) if prefetch and not part.reader else None
+    flow = _counted(early or batches, out)
+    for operator in operators:
+        flow = operator.flow(flow, out)
     try:
-        for batch in early or batches:
-            out.rows_in += len(batch)
-            for operator in operators:
-                batch = operator.apply(batch, out)
-            yield batch
+        yield from flow
     finally:
         if early is not None:
             early.close()
-    for number, operator in enumerate(operators):
-        last = operator.end(out)
-        if last is not None:
-            for follower in operators[number + 1 :]:
-                last = follower.apply(last, out)
-            yield last
+
+
+def _counted(batches: Iterator[pa.RecordBatch], out: PartOutput) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        out.rows_in += len(batch)
+        yield batch

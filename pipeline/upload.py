@@ -45,7 +45,8 @@ class Upload:
         if self._is_ours():
             return
         # Asked for one by one, as a listing may leave out what is new; it can only add to them.
-        first = [f"shard-00000{suffix}{more}" for suffix, by in FORMATS.values() for more in set(by.values())]
+        suffixes = {suffix + more for suffix, by in FORMATS.values() for more in by.values()} | {".idx"}
+        first = [f"shard-00000{suffix}" for suffix in sorted(suffixes)]
         single = [name for name in OWN_NAMES if "." in name]
         taken = [name for name in (*single, *first) if (self._folder / name).is_file()]
         taken += [name for name in self._folder.names() if OWN_FILE.fullmatch(name) and name != CARD]

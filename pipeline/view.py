@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..schemas.records import PAYLOADS
 from .operator import LayerReader, build
 from .stage import Layer, PartRef
 from .store import open_parquet
@@ -37,15 +38,15 @@ def read_part(part: PartRef, columns: Sequence[str] | None) -> Iterator[pa.Recor
     """The rows that every required layer holds, in order of position: `position` and the columns asked for.
 
     Yields at least one batch. One layer is streamed: the source if a column is read from there, else the one
-    that has the text, else the first. What is read from others is held in memory. Columns of optional layers
-    are null where these have no row.
+    that has the image or the text, else the first. What is read from others is held in memory. Columns of
+    optional layers are null where these have no row.
     """
     wanted = resolve(part.layers, columns)
     low, high = part_range(part.index)
     sources = [layer for layer in part.layers if layer.reader and layer in wanted.values()]
     files = [layer for layer in part.layers if not layer.reader]
-    text = wanted.get("text")
-    base = sources[0] if sources else text if text and not text.optional else files[0]
+    large = [wanted[name] for name in PAYLOADS if name in wanted and not wanted[name].optional]
+    base = sources[0] if sources else large[0] if large else files[0]
     alive: np.ndarray | None = None
     tables: dict[str, pa.Table] = {}
     last = next((layer for layer in reversed(files) if not layer.optional), None)

@@ -11,15 +11,18 @@ from pydantic_core import PydanticCustomError
 from .quantities import PositiveInt, Size, shown
 from .verbs import ColumnName, Model, WordKind
 
+# What of a record `on` compares that is a picture, not text.
+PIXELS_OF: Final = ("image", "pixels")
+
 
 class Keep(Model):
-    """Which record of a cluster of duplicates survives: `first`, `longest`, or `{best: column}`.
+    """Which record of a cluster of duplicates survives: `first`, `longest`, `largest`, or `{best: column}`.
 
-    `longest` counts characters, `best` takes the largest value, nulls last; ties break by id. Only `first`
-    depends on the order of the input.
+    `longest` counts characters, `largest` pixels, `best` takes the largest value, nulls last; ties break by
+    id. Only `first` depends on the order of the input.
     """
 
-    order: Literal["first", "longest", "best"]
+    order: Literal["first", "longest", "largest", "best"]
     column: ColumnName | None = None
 
     @model_serializer
@@ -30,11 +33,11 @@ class Keep(Model):
 def _read_keep(value: Any) -> Any:
     if isinstance(value, Keep):
         return value
-    if value in ("first", "longest"):
+    if value in ("first", "longest", "largest"):
         return {"order": value}
     if isinstance(value, dict) and set(value) == {"best"} and isinstance(value["best"], str):
         return {"order": "best", "column": value["best"]}
-    raise PydanticCustomError("keep", f"{shown(value)} is not first, longest or {{best: COLUMN}}")
+    raise PydanticCustomError("keep", f"{shown(value)} is not first, longest, largest or {{best: COLUMN}}")
 
 
 class _BestColumn(Model):
@@ -44,7 +47,8 @@ class _BestColumn(Model):
 
 
 KeepRule = Annotated[
-    Keep, BeforeValidator(_read_keep, json_schema_input_type=Literal["first", "longest"] | _BestColumn)
+    Keep,
+    BeforeValidator(_read_keep, json_schema_input_type=Literal["first", "longest", "largest"] | _BestColumn),
 ]
 
 
@@ -76,13 +80,27 @@ class _Clustered(Model):
 class Exact(_Clustered):
     """Records whose column is equal, after normalisation."""
 
-    on: ColumnName = Field(default="text", description="The column that is compared: text or url.")
+    on: ColumnName = Field(
+        default="text",
+        description="The column that is compared: text, url, image (its bytes), pixels (what it decodes to), "
+        "or pair (url and caption together).",
+    )
     normalize: Literal["none", "whitespace", "lower"] = Field(
         default="whitespace",
         description="Differences in text that do not count: none, white space, or white space and case. "
         "An url is always compared in its canonical form.",
     )
-    keep: KeepRule = Field(default=Keep(order="longest"), description="Which copy survives.")
+    keep: KeepRule = Field(
+        default=Keep(order="longest"),
+        description="Which copy survives; where left out, largest of image and pixels, longest of others.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_keep(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("on") in PIXELS_OF and value.get("keep") is None:
+            return {**value, "keep": "largest"}
+        return value
 
     @property
     def columns_read(self) -> tuple[tuple[str, str], ...]:
@@ -154,6 +172,24 @@ def _given(value: dict[Any, Any], *keys: str) -> set[str]:
     return {key for key in keys if value.get(key) is not None}
 
 
+class Perceptual(_Clustered):
+    """Images that look alike: 64-bit perceptual hashes that differ in few bits (signal `phash`).
+
+    The pairs are exact: every two within the radius are found, and no others. Images without a hash, such as
+    those of one colour, are compared with none.
+    """
+
+    radius: Annotated[int, Field(ge=0, le=16)] = Field(
+        default=4, description="Bits in which the hashes of two copies may differ."
+    )
+    keep: KeepRule = Field(default=Keep(order="largest"), description="Which copy survives.")
+
+    @property
+    def columns_read(self) -> tuple[tuple[str, str], ...]:
+        """Keys whose values are columns, and these columns."""
+        return (("keep", self.keep.column),) if self.keep.column else ()
+
+
 class Lines(Model):
     """Lines that occur more than once in the corpus are taken out of the texts, as CCNet does.
 
@@ -190,7 +226,7 @@ class Paragraphs(Lines):
     """The same for paragraphs, which blank lines separate."""
 
 
-Method = Literal["exact", "minhash", "lines", "paragraphs"]
+Method = Literal["exact", "minhash", "perceptual", "lines", "paragraphs"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
 
@@ -200,7 +236,8 @@ class Dedup(Model):
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     exact: Exact | None = Field(default=None, description="Equal text or address.")
-    minhash: MinHash | None = Field(default=None, description="Near copies.")
+    minhash: MinHash | None = Field(default=None, description="Near copies of text.")
+    perceptual: Perceptual | None = Field(default=None, description="Images that look alike.")
     lines: Lines | None = Field(default=None, description="Lines that other texts have too.")
     paragraphs: Paragraphs | None = Field(default=None, description="Paragraphs that other texts have too.")
 
@@ -210,7 +247,7 @@ class Dedup(Model):
         if len(given) > 1:
             yield "", f"{' and '.join(given)} are both given; make each a step of its own"
         elif not given and set(value) <= set(METHODS):
-            yield "", "how? write exact, minhash, lines or paragraphs, with {} where no option differs"
+            yield "", f"how? write one of {', '.join(METHODS)}, with {{}} where no option differs"
 
     @property
     def method(self) -> Method:
@@ -220,6 +257,6 @@ class Dedup(Model):
         raise AssertionError("one method is given")
 
     @property
-    def options(self) -> Exact | MinHash | Lines:
-        options: Exact | MinHash | Lines = getattr(self, self.method)
+    def options(self) -> Exact | MinHash | Perceptual | Lines:
+        options: Exact | MinHash | Perceptual | Lines = getattr(self, self.method)
         return options

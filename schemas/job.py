@@ -11,11 +11,27 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .engines import Beam, Ray
 from .quantities import PositiveInt, Size
-from .steps import NAME_PATTERN, AnyStep
+from .step import NAME_PATTERN
+from .steps import AnyStep
 from .verbs import Model
 
-Format = Literal["warc", "wet", "arc", "jsonl", "parquet", "csv", "tsv", "html", "text", "paths"]
-OutputFormat = Literal["parquet", "jsonl", "webdataset"]
+Modality = Literal["text", "image-text"]
+Format = Literal[
+    "warc",
+    "wet",
+    "arc",
+    "jsonl",
+    "parquet",
+    "csv",
+    "tsv",
+    "html",
+    "text",
+    "paths",
+    "webdataset",
+    "urls",
+    "image-folder",
+]
+OutputFormat = Literal["parquet", "jsonl", "webdataset", "datacomp"]
 NO_NULL: Final = r"^[^\x00]*$"
 Compression = Literal["none", "gzip", "zstd", "snappy"]
 
@@ -24,6 +40,7 @@ COMPRESSIONS: Final[dict[str, tuple[Compression, ...]]] = {
     "parquet": ("zstd", "snappy", "gzip", "none"),
     "jsonl": ("zstd", "gzip", "none"),
     "webdataset": ("none",),
+    "datacomp": ("none",),
 }
 
 
@@ -63,7 +80,10 @@ class Input(Model):
     )
     path: str = Field(min_length=1, description="Local path or URL; globs are allowed.")
     format: Format | None = Field(
-        default=None, description="Guessed from the name where left out. paths: a list of files, one a line."
+        default=None,
+        description="Guessed from the name where left out. paths: a list of files, one a line. urls: a "
+        "Parquet, CSV, TSV or JSON Lines file of image addresses. image-folder: JSON Lines of files and "
+        "captions beside the pictures.",
     )
     records: Literal["file", "lines"] = Field(
         default="file", description="What a record of a text file is: the whole file, or a line."
@@ -79,11 +99,18 @@ class Input(Model):
     limits: Limits = Field(
         default_factory=lambda: Limits.model_validate({}), description="Bounds of its records."
     )
+    links: list[Literal["img", "source", "open_graph"]] = Field(
+        default=["img", "source", "open_graph"],
+        min_length=1,
+        description="Which images of a page count, in image-text jobs: img with its alternative text, the "
+        "sources of a picture, og:image.",
+    )
     licence: str | None = Field(default=None, description="What the dataset card says of its licence.")
-    columns: dict[Literal["id", "url", "text", "html", "date"], str] = Field(
+    columns: dict[Literal["id", "url", "text", "caption", "html", "image", "date"], str] = Field(
         default={},
-        description="Our column: the input's column, in CSV also its number from 1 where there is no header; "
-        "html holds pages to extract text from.",
+        description="Our column: the input's column, in CSV also its number from 1 where there is no header. "
+        "html holds pages to extract text from, image the bytes of one (in image-folder: its file), caption "
+        "is the text of an image.",
     )
     steps: list[AnyStep] = Field(
         default=[], description="Steps of this input's records alone, before the job's."
@@ -97,6 +124,14 @@ class Input(Model):
                 yield key, f"{key} goes with format: paths"
         if value.get("records", "file") != "file" and kind not in (None, "text"):
             yield "records", "records goes with format: text"
+        columns = value.get("columns")
+        if isinstance(columns, dict) and {"text", "caption"} <= columns.keys():
+            yield "columns", "text and caption are both given; a caption is the text of an image-text record"
+
+    @property
+    def record_columns(self) -> dict[str, str]:
+        """`columns` by the names that records have: a caption is their text."""
+        return {"text" if ours == "caption" else ours: theirs for ours, theirs in self.columns.items()}
 
 
 def _local_of(path: str) -> str:
@@ -171,6 +206,10 @@ class Run(Model):
         description="Bytes of input that one task reads: larger files are cut where their format allows, "
         "smaller ones go together.",
     )
+    part_urls: PositiveInt = Field(
+        default=10_000,
+        description="Addresses of a list of images that one task downloads: what a kill loses at most.",
+    )
     ray: Ray = Field(default_factory=Ray, description="Of engine ray, and of steps `on: ray`.")
     beam: Beam = Field(default_factory=Beam, description="Of engine beam, and of steps `on: beam`.")
     min_free: Size = Field(
@@ -194,7 +233,11 @@ class Job(Model):
     """One run, from files to shards."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)] = Field(description="Names the run.")
-    modality: Literal["text"] = Field(default="text", description="What a record is.")
+    modality: Modality = Field(
+        default="text",
+        description="What a record is: a text, or an image with its caption, which is then the text of the "
+        "record.",
+    )
     input: Annotated[
         list[Input],
         Field(min_length=1),

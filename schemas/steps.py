@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from .decontamination import Decontaminate
 from .dedup import Dedup
 from .dedup import Method as DedupMethod
+from .images import Balance, Download, Frequency, Resize, ResizeMode, Vocabulary
 from .quantities import Count, Fraction
 from .selection import Bucket, Mix, Select
+from .step import Step, short, slug, word
 from .verbs import (
-    ColumnName,
     Edit,
     Extract,
     Extractor,
     Filter,
     Language,
-    Model,
-    OnNull,
-    Resources,
     Score,
     SignalColumns,
     Url,
 )
-
-NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,79}$"
-RESERVED: Final = ("as", "name", "on", "resources", "on_null")
-NULL_VERBS: Final = ("filter", "rule", "score", "select", "bucket")
-
-
-def _short(key: str, shape: Any) -> BeforeValidator:
-    """Lets a bare value stand for a mapping: `extract: trafilatura` for `extract: {with: trafilatura}`."""
-
-    def expand(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        return {key: value} if key else {value: {}}
-
-    return BeforeValidator(expand, json_schema_input_type=shape)
 
 
 def _expand(value: Any) -> Any:
@@ -55,51 +37,11 @@ _listed: Final = BeforeValidator(
 )
 
 
-class Step(Model):
-    """What every step has beside its verb."""
-
-    verb: ClassVar[str]
-
-    name: Annotated[str, Field(pattern=NAME_PATTERN)] = Field(
-        default="", description="The step's name in accounts and ledger; made from the verb where left out."
-    )
-    as_: ColumnName | None = Field(
-        default=None, alias="as", description="The column that a score is written to."
-    )
-    on: Literal["local", "beam", "ray"] | None = Field(
-        default=None, description="Engine of this step's stages."
-    )
-    resources: Resources | None = Field(default=None, description="What one task of the step needs.")
-    on_null: OnNull = Field(default="drop", description="What happens to a record whose value is null.")
-
-    @property
-    def kind(self) -> str:
-        """The verb."""
-        return self.verb
-
-    @property
-    def options(self) -> Any:
-        """What stands under the verb."""
-        return getattr(self, self.verb)
-
-    @property
-    def default_name(self) -> str:
-        """Verb and main argument; a job makes it unique."""
-        return self.verb
-
-    @classmethod
-    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
-        if value.get("as") is not None and cls.verb not in ("score", "bucket", "decontaminate"):
-            yield "as", f'"as" names the column that a score or bucket step makes; {cls.verb} makes none'
-        if value.get("on_null", "drop") != "drop" and cls.verb not in NULL_VERBS:
-            yield "on_null", f'"on_null" has no meaning for {cls.verb}'
-
-
 class ExtractStep(Step):
     """Take the text out of HTML."""
 
     verb = "extract"
-    extract: Annotated[Extract, _short("with", Extractor | Extract)] = Field(
+    extract: Annotated[Extract, short("with", Extractor | Extract)] = Field(
         description="Which extractor, as in resiliparse."
     )
 
@@ -126,13 +68,13 @@ class FilterStep(Step):
     """Apply a published rule set."""
 
     verb = "filter"
-    filter: Annotated[Filter, _short("", str | Filter)] = Field(
+    filter: Annotated[Filter, short("", str | Filter)] = Field(
         description="A rule set, as in gopher_quality or {gopher_quality: {min_words: 60}}."
     )
 
     @property
     def default_name(self) -> str:
-        return f"filter:{_word(self.filter.rule_set)}"
+        return f"filter:{word(self.filter.rule_set)}"
 
 
 class RuleStep(Step):
@@ -145,7 +87,7 @@ class RuleStep(Step):
 
     @property
     def default_name(self) -> str:
-        return f"rule:{_slug(self.rule)}"
+        return f"rule:{slug(self.rule)}"
 
     @property
     def reason(self) -> str:
@@ -180,20 +122,20 @@ class EditStep(Step):
     """Change the text: lines out, personal data replaced."""
 
     verb = "edit"
-    edit: Annotated[Edit, _short("", str | Edit)] = Field(
+    edit: Annotated[Edit, short("", str | Edit)] = Field(
         description="A refiner, as in c4_lines or {pii: {kinds: [email, ip]}}."
     )
 
     @property
     def default_name(self) -> str:
-        return f"edit:{_word(self.edit.refiner.rpartition(':')[2])}"
+        return f"edit:{word(self.edit.refiner.rpartition(':')[2])}"
 
 
 class DedupStep(Step):
     """Keep one record of each cluster of duplicates, or one copy of each line."""
 
     verb = "dedup"
-    dedup: Annotated[Dedup, _short("", DedupMethod | Dedup)] = Field(
+    dedup: Annotated[Dedup, short("", DedupMethod | Dedup)] = Field(
         description="How duplicates are found, as in minhash or {exact: {on: url}}."
     )
 
@@ -236,7 +178,7 @@ class ScoreStep(Step):
 
     @property
     def default_name(self) -> str:
-        return f"score:{_word(self.score.scorer.rpartition(':')[2])}"
+        return f"score:{word(self.score.scorer.rpartition(':')[2])}"
 
     @property
     def column(self) -> str:
@@ -282,29 +224,56 @@ class MixStep(Step):
         return f"mix:{self.mix.within}"
 
 
-_OPERATORS: Final = (
-    ("<=", " le "),
-    (">=", " ge "),
-    ("==", " eq "),
-    ("!=", " ne "),
-    ("<", " lt "),
-    (">", " gt "),
-    ("+", " plus "),
-    ("*", " times "),
-    ("/", " by "),
-    ("-", " minus "),
-)
+class DownloadStep(Step):
+    """Fetch the images of records that come with an address."""
+
+    verb = "download"
+    download: Annotated[Download, short("with", Literal["thresher", "img2dataset"] | Download)] = Field(
+        description="How, as in {concurrency: 64, max_bytes: 20MB}."
+    )
 
 
-def _word(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:60] or "unnamed"
+class ResizeStep(Step):
+    """Decode images, make them smaller, and write them again."""
+
+    verb = "resize"
+    resize: Annotated[Resize, short("mode", ResizeMode | Resize)] = Field(
+        description="To what, as in {mode: keep_ratio, size: 256}."
+    )
 
 
-def _slug(text: str) -> str:
-    """Letters, digits, dots and underscores that still tell one expression from another."""
-    for operator, word in _OPERATORS:
-        text = text.replace(operator, word)
-    return re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_.")[:60].rstrip("_.") or "unnamed"
+class FrequencyStep(Step):
+    """Count how many records share a value, and drop what is too frequent or too rare."""
+
+    verb = "frequency"
+    frequency: Annotated[Frequency, short("of", str | Frequency)] = Field(
+        description="Of what, as in {of: text, max: 10}."
+    )
+
+    @property
+    def default_name(self) -> str:
+        return f"frequency:{self.frequency.of}"
+
+    @property
+    def column(self) -> str:
+        """The column that the count is written to."""
+        return self.as_ or f"{self.frequency.of}_frequency"
+
+
+class BalanceStep(Step):
+    """Thin out the captions of frequent entries."""
+
+    verb = "balance"
+    balance: Annotated[Balance, short("entries", str | Balance)] = Field(
+        description="Which entries, as in {entries: entries.txt, t: 20000}."
+    )
+
+
+class VocabularyStep(Step):
+    """Drop captions with a word that is rare in the corpus."""
+
+    verb = "vocabulary"
+    vocabulary: Vocabulary = Field(description="How many words are known, as in {size: 1000000}.")
 
 
 STEPS: Final[dict[str, type[Step]]] = {
@@ -325,6 +294,11 @@ STEPS: Final[dict[str, type[Step]]] = {
         SelectStep,
         BucketStep,
         MixStep,
+        DownloadStep,
+        ResizeStep,
+        FrequencyStep,
+        BalanceStep,
+        VocabularyStep,
     )
 }
 
@@ -352,6 +326,11 @@ AnyStep = Annotated[
     | Annotated[ScoreStep, Tag("score")]
     | Annotated[SelectStep, Tag("select")]
     | Annotated[BucketStep, Tag("bucket")]
-    | Annotated[MixStep, Tag("mix")],
+    | Annotated[MixStep, Tag("mix")]
+    | Annotated[DownloadStep, Tag("download")]
+    | Annotated[ResizeStep, Tag("resize")]
+    | Annotated[FrequencyStep, Tag("frequency")]
+    | Annotated[BalanceStep, Tag("balance")]
+    | Annotated[VocabularyStep, Tag("vocabulary")],
     Discriminator(verb_of),
 ]

@@ -17,7 +17,7 @@ from typing import Final
 import pyarrow as pa
 
 from ...schemas.rules import Rule, RuleSet
-from .signal_specs import SignalSpec
+from ..signal_spec import SignalSpec
 
 _STACK: Final = "bigcode-dataset, preprocessing"
 _RPV1: Final = "RedPajama-Data, data_prep/github/github_run_filter.py"

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from .signal_specs import REDPAJAMA, SignalSpec
+from ..signal_spec import SignalSpec
+from .signal_specs import REDPAJAMA
 
 _SOURCE = f"{REDPAJAMA}/lines.py"
 _REFINEDWEB = "Penedo et al. 2023, arXiv:2306.01116, appendix G.2"

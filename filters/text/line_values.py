@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..kernels import kernel
+from ..signal_options import SignalOptions
+from ..signal_spec import SignalSpec
 from .buffers import VALID_TYPE, text_buffers
 from .characters import BYTES_TYPE, CLASSES_TYPE, SPACE, character_classes, decode
 from .measure import find_words, kind_of_words
-from .signal_options import SignalOptions
-from .signal_specs import SignalSpec
 from .vocabulary import CASES_TYPE, NUMERIC, UPPERCASE, letter_cases
 from .words import WordKind, cuts_of, find_cut_words
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from .signal_options import DEFAULTS, SignalOptions
-from .signals import variant_name
+from ..signal_options import DEFAULTS, SignalOptions
+from ..signals import variant_name
 
 # quality_signals/lines.py, RPS_Lines_Start_With_Bulletpoint.
 BULLETS: Final = "\u2022\u2023\u25b6\u25c0\u25e6\u25a0\u25a1\u25aa\u25ab\u2013"

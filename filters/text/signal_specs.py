@@ -1,13 +1,13 @@
-"""What a signal is, and the definitions of those that one compiled pass over the text counts."""
+"""The definitions of the signals that one compiled pass over the text counts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import pyarrow as pa
 
+from ..signal_spec import SignalSpec
 from . import counters as c
 from .counters import (
     CHARACTERS,
@@ -24,8 +24,6 @@ from .counters import (
     WORD_SHAPES,
 )
 
-Family = Literal["measure", "lines", "code", "url", "pii"]
-
 _READING = READING | WORD_SHAPES | LINES_AND_PARAGRAPHS
 _GOPHER = "Rae et al. 2021, arXiv:2112.11446"
 _C4 = "Raffel et al. 2020, arXiv:1910.10683, section 2.2; tensorflow_datasets, text/c4_utils.py"
@@ -33,28 +31,6 @@ _FINEWEB = "Penedo et al. 2024, arXiv:2406.17557; datatrove, filters/fineweb_qua
 REDPAJAMA = "Weber et al. 2024, arXiv:2411.12372; github.com/togethercomputer/RedPajama-Data, quality_signals"
 _WORDS = ("words",)
 ENTROPY: Final = -1  # in place of a counter: the entropy, which is no whole number
-
-
-@dataclass(frozen=True)
-class SignalSpec:
-    """A signal: its column's name and type, its unit, what it is, and where it was first described.
-
-    `family` is what computes it, from the columns `inputs`; `options` are those of SignalOptions that it
-    depends on. In the family `measure` it is the counter `of`, divided by the counter `per` where there is
-    one, and `needs` are the parts of the pass that fill them.
-    """
-
-    name: str
-    type: pa.DataType
-    unit: str
-    doc: str
-    source: str
-    family: Family = "measure"
-    inputs: tuple[str, ...] = ("text",)
-    options: tuple[str, ...] = ()
-    of: int = 0
-    per: int | None = None
-    needs: int = 0
 
 
 def _count(

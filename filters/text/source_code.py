@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from ..kernels import kernel
+from ..signal_options import SignalOptions
+from ..signal_spec import SignalSpec
 from .buffers import VALID_TYPE, text_buffers
 from .characters import BYTES_TYPE, CLASSES_TYPE, LETTER, MARK, SPACE, WORD, character_classes, decode
 from .comments import KINDS, count_comments
 from .hashing import count_characters
 from .markup import count_html_text, opens_html, reads
-from .signal_options import SignalOptions
-from .signal_specs import SignalSpec
 from .vocabulary import ALPHANUMERIC, CASES_TYPE, letter_cases
 
 NOTES: Final = (

@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .signal_specs import SignalSpec
+from ..signal_spec import SignalSpec
 
 _DIGIT: Final = re.compile(r"[0-9]")
 

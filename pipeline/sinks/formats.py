@@ -24,21 +24,25 @@ FORMATS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
 }
 
 
+# A DataComp subset is one file, which no sink writes.
+_SUBSET: Final = ".npy"
+
+
 def suffix_of(format: str, compression: str | None = None) -> str:
     """What a shard's file name ends with, such as `.jsonl.zst`. Raises ValueError as `open_sink` does."""
+    if format == "datacomp":
+        return _SUBSET
     suffix, compressions = FORMATS.get(format, ("", {}))
     return suffix + compressions.get(_checked(format, compression), "")
 
 
-def open_sink(
-    format: str, compression: str | None, schema: pa.Schema, path: str | Path, shard: int = 0
-) -> Sink:
+def open_sink(format: str, compression: str | None, schema: pa.Schema, path: str | Path) -> Sink:
     """A sink that writes one shard to `path`, which it creates or overwrites.
 
     `format`: parquet, jsonl or webdataset. `compression`: None for the format's default; parquet takes zstd,
     gzip, snappy and none; jsonl zstd, gzip and none; webdataset none, as its readers expect plain tar.
-    `schema`: the columns of the shard. `shard`: its number, which enters the keys of a WebDataset. Raises
-    ValueError for a format, a compression or a column type that cannot be written.
+    `schema`: the columns of the shard. Files that go with the shard are written beside it (see ShardInfo).
+    Raises ValueError for a format, a compression or a column type that cannot be written.
     """
     compression = _checked(format, compression)
     file = ShardFile(Path(path), "none" if format == "parquet" else compression)
@@ -47,7 +51,7 @@ def open_sink(
             return ParquetSink(schema, file, compression)
         if format == "jsonl":
             return JsonLinesSink(schema, file)
-        return WebDatasetSink(schema, file, shard)
+        return WebDatasetSink(schema, file)
     except ValueError:
         file.discard()
         raise

@@ -11,6 +11,16 @@ from .shard_file import ShardFile
 
 
 @dataclass(frozen=True)
+class Sidecar:
+    """A file that goes with a shard and has its name, but for the suffix, such as `.idx`."""
+
+    suffix: str
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class ShardInfo:
     """A finished shard: its path, records, bytes on disk, and the SHA-256 of those bytes in hexadecimal."""
 
@@ -18,6 +28,7 @@ class ShardInfo:
     records: int
     bytes: int
     sha256: str
+    sidecars: tuple[Sidecar, ...] = ()
 
 
 class Sink(ABC):
@@ -42,13 +53,13 @@ class Sink(ABC):
         self.records += len(batch)
 
     def close(self) -> ShardInfo:
-        """Finishes the shard and forces it to disk."""
+        """Finishes the shard and what goes with it, and forces them to disk."""
         self._finish()
         size, digest = self._file.commit()
-        return ShardInfo(str(self._file.path), self.records, size, digest)
+        return ShardInfo(str(self._file.path), self.records, size, digest, self._close_sidecars())
 
     def discard(self) -> None:
-        """Gives the shard up: closes its file and removes it."""
+        """Gives the shard up: closes its files and removes them."""
         self._file.discard()
 
     @abstractmethod
@@ -58,6 +69,10 @@ class Sink(ABC):
     @abstractmethod
     def _finish(self) -> None:
         """Writes what is still held back, and the format's end."""
+
+    def _close_sidecars(self) -> tuple[Sidecar, ...]:
+        """Finishes the files that go with the shard, where the format has some."""
+        return ()
 
 
 def _cast(column: pa.Array, dtype: pa.DataType) -> pa.Array:

@@ -2,82 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import pyarrow as pa
 
+from .image_columns import IMAGE, extension_of, views
 from .json_lines import JsonObjects
+from .pair_table import SUFFIX as TABLE_SUFFIX
+from .pair_table import PairTable
+from .sample_keys import SampleKeys
 from .shard_file import ShardFile
-from .sink import Sink
+from .sink import Sidecar, Sink
+from .tar_index import SUFFIX as INDEX_SUFFIX
+from .tar_index import Member, TarIndex
+from .ustar import BLOCK, END, RECORD, ustar_headers
 
-_BLOCK: Final = 512
-_RECORD: Final = 20 * _BLOCK  # a tar file ends on a multiple of this (POSIX.1-1988, "Extended tar Format")
-_LARGEST: Final = 8**11 - 1  # bytes of a member whose size fits the eleven octal digits of its header
 _TEXT: Final = "text"
+_ROWS: Final = 1024  # rows whose headers are made at a time
+_PADDING: Final = [bytes(-size % BLOCK) for size in range(BLOCK)]
+
+Content = tuple[str, bytes | memoryview]  # extension and bytes of a member
 
 
 class WebDatasetSink(Sink):
-    """For each record `{key}.json` with its other columns and `{key}.txt` with its text, UTF-8.
+    """For each record `{key}.txt` with its text, UTF-8, and `{key}.json` with its other columns.
 
-    The key is the shard's number and the record's number in it, `00003-0000017`: WebDataset groups members by
-    the part of their name before the first dot, and ids hold dots and slashes. The id is in the JSON.
-    Members are plain USTAR files of mode 0644, of nobody, without a time.
+    With a column `image`, the image comes before these, in a member whose extension tells its format; a
+    record without one has none. A caption that is null is an empty text. The key is a hash of the id (see
+    SampleKeys). Members are plain USTAR files of mode 0644, of nobody, without a time. Beside the shard lies
+    its index, and of images a table.
 
-    Raises ValueError if the schema has no column `text`, or for a record beyond 8 GiB.
+    Raises ValueError if the schema has no column `text` or no `id`, or for a record beyond 8 GiB.
     """
 
-    def __init__(self, schema: pa.Schema, file: ShardFile, shard: int) -> None:
+    def __init__(self, schema: pa.Schema, file: ShardFile) -> None:
         super().__init__(schema, file)
-        if _TEXT not in schema.names:
-            raise ValueError("a webdataset of text needs a column text")
-        self._shard = shard
-        self._samples = 0
+        for name in (_TEXT, "id"):
+            if name not in schema.names:
+                raise ValueError(f"a webdataset needs a column {name}")
+        self._has_images = IMAGE in schema.names
+        self._keys = SampleKeys()
         self._written = 0
-        self._objects = JsonObjects(pa.schema([field for field in schema if field.name != _TEXT]))
+        self._objects = JsonObjects(pa.schema([f for f in schema if f.name not in (_TEXT, IMAGE)]))
+        self._index = TarIndex(file.path.with_suffix(INDEX_SUFFIX))
+        self._table: PairTable | None = None
+        if self._has_images:
+            self._table = PairTable(schema, file.path.with_suffix(TABLE_SUFFIX))
+
+    def discard(self) -> None:
+        self._index.discard()
+        if self._table is not None:
+            self._table.discard()
+        super().discard()
 
     def _write(self, batch: pa.RecordBatch) -> None:
-        for text, described in zip(batch.column(_TEXT).to_pylist(), self._objects.encode(batch), strict=True):
-            key = f"{self._shard:05}-{self._samples:07}"
-            self._member(f"{key}.json", described.encode())
-            self._member(f"{key}.txt", (text or "").encode())
-            self._samples += 1
+        for start in range(0, len(batch), _ROWS):
+            rows = batch.slice(start, _ROWS)
+            keys = self._keys.of(rows.column("id"))
+            self._index.add(self._samples(keys, list(self._contents(rows))))
+            if self._table is not None:
+                self._table.add(rows, keys)
+
+    def _contents(self, batch: pa.RecordBatch) -> Iterator[list[Content]]:
+        """The members of each sample."""
+        texts = batch.column(_TEXT).to_pylist()
+        plain: list[list[Content]] = [
+            [("txt", (text or "").encode()), ("json", described.encode())]
+            for text, described in zip(texts, self._objects.encode(batch), strict=True)
+        ]
+        if not self._has_images:
+            yield from plain
+            return
+        for image, members in zip(views(batch.column(IMAGE)), plain, strict=True):
+            yield members if image is None else [(extension_of(image), image), *members]
+
+    def _samples(self, keys: Sequence[str], contents: Sequence[list[Content]]) -> Iterator[list[Member]]:
+        """Writes the samples; gives what the index says of each."""
+        pairs = list(zip(keys, contents, strict=True))
+        names = [f"{key}.{extension}" for key, members in pairs for extension, _ in members]
+        headers = memoryview(
+            ustar_headers(names, [len(content) for members in contents for _, content in members])
+        )
+        write: Callable[[bytes], int] = self._file.write
+        member = 0
+        for members in contents:
+            pieces: list[bytes | memoryview] = []
+            described: list[Member] = []
+            offset = self._written
+            for extension, content in members:
+                size = len(content)
+                padding = _PADDING[size % BLOCK]
+                pieces += (headers[member * BLOCK : (member + 1) * BLOCK], content, padding)
+                described.append((extension, offset + BLOCK, size, names[member]))
+                offset += BLOCK + size + len(padding)
+                member += 1
+            self._written += write(b"".join(pieces))
+            yield described
 
     def _finish(self) -> None:
-        self._put(bytes(2 * _BLOCK))
-        self._put(bytes(-self._written % _RECORD))
+        self._file.write(END + bytes(-(self._written + len(END)) % RECORD))
 
-    def _member(self, name: str, content: bytes) -> None:
-        self._put(ustar_header(name, len(content)))
-        self._put(content)
-        self._put(bytes(-len(content) % _BLOCK))
-
-    def _put(self, data: bytes) -> None:
-        self._written += self._file.write(data)
-
-
-def ustar_header(name: str, size: int) -> bytes:
-    """The header block of a regular file (POSIX.1-1988 USTAR). Raises ValueError beyond its limits."""
-    encoded = name.encode("ascii")
-    if len(encoded) > 100 or size > _LARGEST:
-        raise ValueError(f"{name}: {size} bytes are more than a tar member of this format can hold")
-    fields = (
-        encoded.ljust(100, b"\0"),
-        _octal(0o644, 8),
-        _octal(0, 8),  # owner
-        _octal(0, 8),  # group
-        _octal(size, 12),
-        _octal(0, 12),  # time
-        b" " * 8,  # the checksum is taken with blanks in its place
-        b"0".ljust(101, b"\0"),  # a regular file; no link name
-        b"ustar".ljust(6, b"\0"),
-        b"00".ljust(66, b"\0"),  # version; no names of owner and group
-        _octal(0, 8),  # device numbers
-        _octal(0, 8),
-        bytes(167),  # no prefix; padding
-    )
-    header = b"".join(fields)
-    return header[:148] + _octal(sum(header), 7) + header[155:]
-
-
-def _octal(number: int, width: int) -> bytes:
-    return b"%0*o" % (width - 1, number) + bytes(1)
+    def _close_sidecars(self) -> tuple[Sidecar, ...]:
+        index = self._index.close()
+        return (index,) if self._table is None else (index, self._table.close())

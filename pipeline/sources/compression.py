@@ -91,6 +91,9 @@ class Decoded:
 
     def pieces(self) -> Iterator[bytes]:
         """The decoded bytes that remain, in pieces as they come."""
+        if self._piece:
+            held, self._piece = bytes(self._piece), memoryview(b"")
+            yield held
         while piece := self._next():
             yield piece
 

@@ -1,4 +1,4 @@
-"""The accounts of what records come out of: files, and the records of WARC and ARC files."""
+"""The accounts of what records come out of: files, their WARC or ARC records or tar members, and pages."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ FILE: Final = "file"
 FILE_RANGE: Final = "file_range"  # a later split of a file; entered only where it has a fault
 WARC_RECORD: Final = "warc_record"
 ARC_RECORD: Final = "arc_record"
+TAR_MEMBER: Final = "tar_member"
+PAGE: Final = "page"  # that images are on
 
 
 class ContainerCounts:
@@ -28,13 +30,13 @@ class ContainerCounts:
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._errors: list[dict[str, str | None]] = []
 
-    def meet(self, kind: str) -> None:
-        """A container of this kind was found."""
-        self._met[kind] += 1
+    def meet(self, kind: str, count: int = 1) -> None:
+        """A container of this kind was found, or `count` of them."""
+        self._met[kind] += count
 
-    def read(self, kind: str) -> None:
+    def read(self, kind: str, count: int = 1) -> None:
         """It was read to its end."""
-        self._outcomes[kind, READ] += 1
+        self._outcomes[kind, READ] += count
 
     def skip(self, kind: str, reason: str) -> None:
         """It is sound and holds no record that the job reads."""

@@ -43,6 +43,8 @@ _FORMATS: Final = (
     (".htm", "html"),
     (".xhtml", "html"),
     (".txt", "text"),
+    (".tar", "webdataset"),
+    (".tgz", "webdataset"),
     (".paths", "paths"),
 )
 

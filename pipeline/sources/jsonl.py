@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import pyarrow as pa
@@ -82,8 +82,15 @@ def read_lines(
         yield line("truncated_line" if stream.fault else None)
 
 
+class Parser(Protocol):
+    """Turns the bytes of one JSON object into the arguments of `Rows.add`, without `source`."""
+
+    def parse(self, data: bytes) -> dict[str, Any]:
+        """Raises RecordError."""
+
+
 def read_jsonl(
-    lines: Iterator[Line], path: str, columns: Mapping[str, str], limit: int | None
+    lines: Iterator[Line], path: str, parser: Parser, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
     """A record of RAW_TEXT for each line, `source` being its byte offset (decoded, if the file is
     compressed).
@@ -92,7 +99,6 @@ def read_jsonl(
     found again.
     """
     rows = Rows()
-    parser = LineParser(columns)
     for count, line in enumerate(lines):
         if limit is not None and count >= limit:
             break
@@ -127,42 +133,55 @@ class LineParser:
         self._url = columns.get("url", "url")
         self._date = columns.get("date", "date")
 
+    @property
+    def field(self) -> str:
+        """The input's field of the text or page."""
+        return self._field
+
     def parse(self, data: bytes) -> dict[str, Any]:
         """The arguments of `Rows.add`, without `source`. Raises RecordError."""
         if not data.strip():
             raise RecordError("empty_line")
-        fields = parse_object(data)
+        return self.record(parse_object(data))
+
+    def record(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The same of an object that has been parsed. Raises RecordError."""
         content = fields.pop(self._field, None)
-        identity = self._take_id(fields)
+        identity = take_id(fields, self._id)
         if content is None:
             raise RecordError(f"missing_{self._content}", f"no field {self._field!r}", identity)
         if not isinstance(content, str):
             detail = f"{self._field!r} is {_JSON_NAMES[type(content)]}"
             raise RecordError(f"{self._content}_not_a_string", detail, identity)
         payload = encode(content, self._field)
-        url = self._take_string(fields, self._url)
+        url = take_string(fields, self._url)
         record: dict[str, Any] = {
             "id": identity or content_id(url, payload),
             "url": url,
-            "date": self._take_string(fields, self._date),
+            "date": take_string(fields, self._date),
             "meta": dump(fields) if fields else None,
         }
         if self._content == "text":
             return record | {"text": payload}
         return record | {"payload": payload, "content_type": "text/html; charset=utf-8"}
 
-    def _take_id(self, fields: dict[str, Any]) -> str | None:
-        value = fields.get(self._id)
-        if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
-            encode(text := str(fields.pop(self._id)), self._id)
-            return text
-        return None
 
-    def _take_string(self, fields: dict[str, Any], name: str) -> str | None:
-        if isinstance(fields.get(name), str):
-            encode(value := str(fields.pop(name)), name)
-            return value
-        return None
+def take_id(fields: dict[str, Any], name: str) -> str | None:
+    """The field as an id, taken out of `fields`; None, and the field left, unless it is a string or an
+    integer."""
+    value = fields.get(name)
+    if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+        encode(text := str(fields.pop(name)), name)
+        return text
+    return None
+
+
+def take_string(fields: dict[str, Any], name: str) -> str | None:
+    """The field, taken out of `fields`; None, and the field left, unless it is a string."""
+    if isinstance(fields.get(name), str):
+        encode(value := str(fields.pop(name)), name)
+        return value
+    return None
 
 
 def encode(value: str, field: str) -> bytes:

@@ -21,20 +21,27 @@ class ColumnError(Exception):
     """The file has no column for the text."""
 
 
+def row_group_rows(path: str) -> list[int]:
+    """Rows of each row group; [0] if there is none or no footer."""
+    return [metadata.num_rows for metadata in _row_groups(path)] or [0]
+
+
 def row_group_sizes(path: str) -> list[int]:
     """Bytes of each row group, uncompressed, as the footer gives them; [0] if there is none or no footer."""
+    return [metadata.total_byte_size for metadata in _row_groups(path)] or [0]
+
+
+def _row_groups(path: str) -> list[Any]:
     import pyarrow.parquet as pq
 
     try:
         with open_file(path, ahead=False) as file, pq.ParquetFile(file) as parquet:
             metadata = parquet.metadata
-            return [
-                metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)
-            ] or [0]
+            return [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     except ReadError:
         raise
     except (pa.ArrowException, OSError):
-        return [0]
+        return []
 
 
 def read_parquet(
@@ -45,13 +52,13 @@ def read_parquet(
     Raises ColumnError if the text's column is missing, and pyarrow's exceptions or OSError where the file is
     broken, after the batches that could be read.
     """
-    with _opened(file, path) as parquet:
+    with opened(file, path) as parquet:
         mapping = ColumnMapping(columns, parquet.schema_arrow.names)
         metadata = parquet.metadata
         groups = range(start, metadata.num_row_groups if stop is None else min(stop, metadata.num_row_groups))
         row = sum(metadata.row_group(index).num_rows for index in range(start))
-        for batch in _batches(parquet, groups, None, limit):
-            yield from _pieces(mapping.records(batch, path, row))
+        for batch in batches(parquet, groups, None, limit):
+            yield from pieces(mapping.records(batch, path, row))
             row += batch.num_rows
 
 
@@ -59,27 +66,40 @@ def read_parquet_texts(
     file: BinaryIO, path: str, start: int, stop: int | None, columns: Mapping[str, str], limit: int | None
 ) -> Iterator[pa.Array]:
     """The texts alone of the rows that `read_parquet` gives, in its order."""
-    with _opened(file, path) as parquet:
+    with opened(file, path) as parquet:
         mapping = ColumnMapping(columns, parquet.schema_arrow.names)
         last = parquet.metadata.num_row_groups if stop is None else min(stop, parquet.metadata.num_row_groups)
-        for batch in _batches(parquet, range(start, last), [mapping.content], limit):
+        for batch in batches(parquet, range(start, last), [mapping.content], limit):
             yield mapping.texts(batch.column(0))
 
 
-def _opened(file: BinaryIO, path: str) -> Any:
+def opened(file: BinaryIO, path: str) -> Any:
+    """The file, as pyarrow reads it."""
     import pyarrow.parquet as pq
 
     # Columns that lie side by side are then one range of a remote file, not one request each.
     return pq.ParquetFile(file, pre_buffer=True) if is_remote(path) else pq.ParquetFile(path)
 
 
-def _batches(
-    parquet: Any, groups: range, columns: list[str] | None, limit: int | None
+def batches(
+    parquet: Any,
+    groups: range,
+    columns: list[str] | None,
+    limit: int | None,
+    skip: int = 0,
+    most_rows: int = MAX_ROWS,
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of row groups, at most `limit`, one group at a time: a damaged one spoils no other."""
+    """The rows of row groups behind the first `skip`, at most `limit`, one group at a time: a damaged one
+    spoils no other."""
     left = limit
     for group in groups:
-        for batch in parquet.iter_batches(MAX_ROWS, row_groups=[group], columns=columns, use_threads=False):
+        for batch in parquet.iter_batches(most_rows, row_groups=[group], columns=columns, use_threads=False):
+            if skip:
+                skipped = min(skip, batch.num_rows)
+                skip -= skipped
+                batch = batch.slice(skipped)
+                if not batch.num_rows:
+                    continue
             if left is not None:
                 batch = batch.slice(0, left)
                 left -= batch.num_rows
@@ -119,10 +139,10 @@ class ColumnMapping:
         """A batch of the file as RAW_TEXT, one record per row."""
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         content, declared, error, detail = self._contents(columns.pop(self._field), columns)
-        url = _take_strings(columns, self._url, batch.num_rows)
-        date = _take_strings(columns, self._date, batch.num_rows)
-        given = _take_ids(columns, self._id, batch.num_rows)
-        meta = _meta(columns, batch.num_rows)
+        url = take_strings(columns, self._url, batch.num_rows)
+        date = take_strings(columns, self._date, batch.num_rows)
+        given = take_ids(columns, self._id, batch.num_rows)
+        meta = rest(columns, batch.num_rows)
         record = {
             "id": _ids(given, url, content, meta),
             "url": url,
@@ -142,9 +162,9 @@ class ColumnMapping:
     ) -> tuple[pa.Array, pa.Array, list[str | None], list[str | None]]:
         """Text or payload, the payload's content type, errors and their details, row by row."""
         rows = len(column)
-        column = _decoded(column)
+        column = decoded(column)
         nothing = pa.nulls(rows, pa.string())
-        if not _is_stringlike(column.type):
+        if not is_stringlike(column.type):
             reasons: list[str | None] = [
                 f"{self._content}_not_a_string" if v else f"missing_{self._content}"
                 for v in column.is_valid()
@@ -158,8 +178,8 @@ class ColumnMapping:
                 if not valid:
                     error[row], detail[row] = f"missing_{self._content}", f"{self._field!r} is null"
         if self._content == "html":
-            charset = "" if _is_bytes(column.type) else "; charset=utf-8"
-            declared = _take_strings(columns, self._content_type, rows)
+            charset = "" if is_bytes(column.type) else "; charset=utf-8"
+            declared = take_strings(columns, self._content_type, rows)
             return column.cast(pa.binary()), declared.fill_null(f"text/html{charset}"), error, detail
         try:
             text = column.cast(pa.string())
@@ -179,23 +199,25 @@ class ColumnMapping:
         return pa.array(texts, pa.string())
 
 
-def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+def pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """The batch, halved until a piece has at most MAX_BYTES or one row."""
     if batch.num_rows <= 1 or batch.get_total_buffer_size() <= MAX_BYTES or batch.nbytes <= MAX_BYTES:
         if batch.num_rows:
             yield batch
         return
     half = batch.num_rows // 2
-    yield from _pieces(batch.slice(0, half))
-    yield from _pieces(batch.slice(half))
+    yield from pieces(batch.slice(0, half))
+    yield from pieces(batch.slice(half))
 
 
-def _decoded(column: pa.Array) -> pa.Array:
+def decoded(column: pa.Array) -> pa.Array:
+    """The plain values of an extension or dictionary array."""
     column = column.storage if isinstance(column, pa.ExtensionArray) else column
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether a column's values are bytes."""
     return bool(
         pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
@@ -204,16 +226,17 @@ def _is_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def _is_stringlike(kind: pa.DataType) -> bool:
+def is_stringlike(kind: pa.DataType) -> bool:
+    """Whether a column's values are texts or bytes."""
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
-    return bool(text or _is_bytes(kind))
+    return bool(text or is_bytes(kind))
 
 
-def _take_strings(columns: dict[str, pa.Array], name: str, rows: int) -> pa.Array:
+def take_strings(columns: dict[str, pa.Array], name: str, rows: int) -> pa.Array:
     """The column as strings, taken out of `columns`; nulls, and the column left, if it holds no text or
     time."""
-    column = _decoded(columns[name]) if name in columns else None
-    if column is None or not (_is_stringlike(column.type) or pa.types.is_temporal(column.type)):
+    column = decoded(columns[name]) if name in columns else None
+    if column is None or not (is_stringlike(column.type) or pa.types.is_temporal(column.type)):
         return pa.nulls(rows, pa.string())
     del columns[name]
     is_timestamp = pa.types.is_timestamp(column.type)
@@ -231,11 +254,12 @@ def _text(value: Any) -> str | None:
     return plain if plain is None or isinstance(plain, str) else str(plain)
 
 
-def _take_ids(columns: dict[str, pa.Array], name: str, rows: int) -> pa.Array:
+def take_ids(columns: dict[str, pa.Array], name: str, rows: int) -> pa.Array:
+    """The same for a column of ids, which may be integers."""
     column = columns.get(name)
     if column is not None and pa.types.is_integer(column.type):
         return columns.pop(name).cast(pa.string())
-    return _take_strings(columns, name, rows)
+    return take_strings(columns, name, rows)
 
 
 def _ids(given: pa.Array, url: pa.Array, content: pa.Array, meta: list[str | None]) -> pa.Array:
@@ -252,17 +276,18 @@ def _ids(given: pa.Array, url: pa.Array, content: pa.Array, meta: list[str | Non
     return pa.array(ids, pa.string())
 
 
-def _meta(columns: dict[str, pa.Array], rows: int) -> list[str | None]:
+def rest(columns: dict[str, pa.Array], rows: int) -> list[str | None]:
+    """The columns as JSON objects, row by row, without what is null."""
     if not columns:
         return [None] * rows
-    values = [_values(column) for column in columns.values()]
+    values = [json_values(column) for column in columns.values()]
     return [
         dump({name: value for name, value in zip(columns, row, strict=True) if value is not None})
         for row in zip(*values, strict=True)
     ]
 
 
-def _values(column: pa.Array) -> list[Any]:
+def json_values(column: pa.Array) -> list[Any]:
     """Values that JSON can say: times as ISO 8601, decimals as strings, bytes as UTF-8 or else base64."""
     kind = column.type
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -20,13 +20,14 @@ TARGET_BYTES: Final = 64 << 20
 class Split:
     """A range of one file, as plain data.
 
-    `start` and `stop` are bytes for lines and WARC, row groups for Parquet; `stop` None means the end. A
-    record belongs to the split in which its first byte lies (WARC: the first byte of its gzip member), so any
-    cutting of a file gives each record once. The split that starts at 0 accounts for the file.
+    `start` and `stop` are bytes for lines and WARC (decoded ones in a list of images), row groups for
+    Parquet; `stop` None means the end. A record belongs to the split in which its first byte lies (WARC: the
+    first byte of its gzip member), so any cutting of a file gives each record once. The split that starts at
+    0 and skips nothing accounts for the file.
     """
 
     path: str
-    format: str  # warc | wet | arc | jsonl | csv | tsv | parquet | html | text
+    format: str  # warc | wet | arc | jsonl | csv | tsv | parquet | html | text | webdataset | image-folder
     start: int = 0
     stop: int | None = None
     size: int = 0  # bytes that it reads, for planning and progress
@@ -34,10 +35,17 @@ class Split:
     limit: int | None = None  # read no more than this many records
     records: str = "file"  # of text: file | lines
     limits: ReadLimits = ReadLimits()  # noqa: RUF009 - frozen
+    modality: str = "text"  # text | image-text: what is made of a page, of a tar, of a row
+    urls: bool = False  # rows are addresses of images, with their captions
+    links: tuple[str, ...] = ()  # which images of a page count: img | source | open_graph
+    skip: int = 0  # rows of [start, stop) before the first that it reads
+    rows: int | None = None  # how many of them it reads; None: all that follow
+    line: int = 1  # number of the line at `start`, of CSV and TSV
 
     def __post_init__(self) -> None:
         if isinstance(self.limits, Mapping):  # as it comes back from a plan
             object.__setattr__(self, "limits", ReadLimits(**self.limits))
+        object.__setattr__(self, "links", tuple(self.links))
 
 
 def plan_splits(
@@ -48,6 +56,8 @@ def plan_splits(
     *,
     records: str = "file",
     limits: ReadLimits = ReadLimits(),  # noqa: B008 - frozen
+    modality: str = "text",
+    links: Sequence[str] = (),
 ) -> list[Split]:
     """Cuts a file into splits of about `target_bytes`, where its format allows.
 
@@ -77,6 +87,8 @@ def plan_splits(
             dict(columns),
             records=records,
             limits=limits,
+            modality=modality,
+            links=tuple(links),
         )
         for i in range(len(sizes))
     ]

@@ -17,44 +17,66 @@ KERNELS = "thresher.filters.dedup."
 class Keys(Operator):
     """Adds what a dedup step compares, as columns that begin with `prefix`.
 
-    `keys`: the band keys of MinHash, or the upper half of a 128-bit hash whose lower half is `low`.
-    `hash` and `length`, of the text, order the records of a cluster.
+    `keys`: the band keys of MinHash, the upper half of a 128-bit hash whose lower half is `low`, or the
+    perceptual hash. `hash` and `length` order the records of a cluster. `ranked` says of what they are: of
+    the `text`, or of the `image`, whose length is its number of pixels; None: nothing is ordered.
+    `library` is what keys are made with, for the fingerprint.
     """
 
-    version = 2
+    version = 3
     kernels = (f"{KERNELS}minhash", f"{KERNELS}exact", f"{KERNELS}edges", f"{KERNELS}clusters")
 
-    def __init__(self, prefix: str, method: str, on: str, arguments: Mapping[str, Any], ranked: bool) -> None:
-        from ...filters.dedup import exact, minhash
+    def __init__(
+        self,
+        prefix: str,
+        method: str,
+        on: str,
+        arguments: Mapping[str, Any],
+        ranked: str | None,
+        library: str = "",
+    ) -> None:
+        from ...filters.dedup import exact, images, minhash
 
-        self._prefix, self._on, self._ranked = prefix, on, ranked
-        self._exact, self._minhash = exact, minhash
+        self._prefix, self._method, self._on, self._ranked = prefix, method, on, ranked
+        self._exact, self._images, self._minhash = exact, images, minhash
         self._arguments = dict(arguments)
         self._scheme = minhash.MinHashScheme(**arguments) if method == "minhash" else None
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
-        column = batch.column(self._on)
         found: dict[str, pa.Array] = {}
         if self._scheme is not None:
+            bands = self._minhash.band_keys(batch.column(self._on), self._scheme)
             # Not every version of Arrow can read lists of fixed size from Parquet where some are null.
-            found["keys"] = self._minhash.band_keys(column, self._scheme).cast(pa.list_(pa.uint64()))
-        elif self._on == "url":
-            found["keys"], found["low"] = self._exact.url_key(column)
+            found["keys"] = bands.cast(pa.list_(pa.uint64()))
+        elif self._method == "perceptual":
+            found["keys"] = batch.column("phash")
         else:
-            found["keys"], found["low"] = self._exact.text_key(column, **self._arguments)
+            found["keys"], found["low"] = self._exact_keys(batch)
         if self._ranked:
-            texts = batch.column("text")
-            found["length"] = pc.utf8_length(texts)
-            found["hash"] = _hashes(texts)
+            content = batch.column(self._ranked)
+            image = self._ranked == "image"
+            found["length"] = batch.column("pixels") if image else pc.utf8_length(content)
+            found["hash"] = _hashes(content)
         for name, values in found.items():
             batch = batch.append_column(f"{self._prefix}{name}", values)
         return batch
 
+    def _exact_keys(self, batch: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:
+        match self._on:
+            case "url":
+                return self._exact.url_key(batch.column("url"))
+            case "image":
+                return self._images.image_key(batch.column("image"))
+            case "pixels":
+                return self._images.pixel_key(batch.column("image"))
+            case "pair":
+                return self._images.pair_key(batch.column("url"), batch.column("text"), **self._arguments)
+        return self._exact.text_key(batch.column(self._on), **self._arguments)
 
-def _hashes(texts: pa.Array) -> pa.Array:
-    return pa.array(
-        [xxhash.xxh3_64_intdigest(text or b"") for text in texts.cast(pa.binary()).to_pylist()], pa.uint64()
-    )
+
+def _hashes(contents: pa.Array) -> pa.Array:
+    values = contents.cast(pa.binary()).to_pylist()
+    return pa.array([xxhash.xxh3_64_intdigest(value or b"") for value in values], pa.uint64())
 
 
 class Explode(Operator):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,32 +17,36 @@ from ..accounts import INPUT
 from ..operator import LayerReader, Operator, Output, Reader, Reducer
 from ..sources.containers import ContainerCounts
 from ..sources.files import SourceError, SourceFile, expand
-from ..sources.reader import read, read_texts
+from ..sources.reader import read, read_images, read_texts
 from ..sources.split import Split
 from ..stage import Layer, OperatorRef, PartRef, StreamRef
 from ..store import open_parquet
 from ..view import ROW_BITS
 
+Payload = Literal["none", "page", "image"]
+
 
 class ReadSource(Reader, LayerReader):
     """Reads the splits of one part; unreadable records become errors of the step `step`.
 
-    With `pages`, records may be payloads that a later step extracts; without, such records are errors.
+    `payload`: records may come as a page, which a later step extracts text from, or with an image, which
+    becomes their column `image`; with none, such records are errors.
     """
 
-    def __init__(self, slices: Sequence[dict[str, Any]], pages: bool, step: str = INPUT) -> None:
+    def __init__(self, slices: Sequence[dict[str, Any]], payload: Payload, step: str = INPUT) -> None:
         self._slices = [(Split(**slice_["split"]), SourceFile(**slice_["file"])) for slice_ in slices]
         self._inputs = [slice_["input"] for slice_ in slices]
-        self._pages, self._step = pages, step
+        self._payload, self._step = payload, step
 
     def read_again(self, part: int) -> Iterator[pa.RecordBatch]:
-        """Position and text of every row of Parquet splits."""
+        """Position and text, or image, of every row of the splits."""
         row = part << ROW_BITS
+        name, values_of = ("image", read_images) if self._payload == "image" else ("text", read_texts)
         for split, file in self._slices:
-            for texts in _unchanged(read_texts(split), file):
-                positions = pa.array(np.arange(row, row + len(texts), dtype=np.uint64))
-                row += len(texts)
-                yield pa.RecordBatch.from_arrays([positions, texts], names=["position", "text"])
+            for values in _unchanged(values_of(split), file):
+                positions = pa.array(np.arange(row, row + len(values), dtype=np.uint64))
+                row += len(values)
+                yield pa.RecordBatch.from_arrays([positions, values], names=["position", name])
 
     def read(self, part: int, out: Output) -> Iterator[pa.RecordBatch]:
         containers = ContainerCounts()
@@ -60,14 +64,15 @@ class ReadSource(Reader, LayerReader):
             batch = batch.append_column("input", pa.repeat(pa.scalar(name, pa.string()), len(batch)))
             out.emit("ids", _id_keys(batch))
             error = batch.column("error")
-            if not self._pages:
+            if self._payload == "none":
                 lacking = pc.and_(pc.is_null(error), pc.is_null(batch.column("text")))
                 error = pc.if_else(lacking, "not_extracted", error)
             kept = out.drop(self._step, batch, error, batch.column("detail"), "error")
             out.rows_in += len(batch) - len(kept)
-            yield kept.drop_columns(
-                ["error", "detail", *([] if self._pages else ["payload", "content_type"])]
-            )
+            if self._payload == "image":
+                kept = kept.append_column("image", kept.column("payload"))
+            unread = [] if self._payload == "page" else ["payload", "content_type"]
+            yield kept.drop_columns(["error", "detail", *unread])
         out.accounts.add({"containers": containers.accounts()})
         out.emit("containers", containers.errors())
 
@@ -91,19 +96,30 @@ def _id_keys(batch: pa.RecordBatch) -> pa.RecordBatch:
     )
 
 
-def source_layers(parts: Sequence[PartRef]) -> dict[int, tuple[Layer, ...]] | None:
-    """A layer for each part whose text is read from its source again; None where a copy costs less.
+def source_layers(parts: Sequence[PartRef], column: str = "text") -> dict[int, tuple[Layer, ...]] | None:
+    """A layer for each part whose text, or image, is read from its source again; None if a copy costs less.
 
-    It pays for Parquet, whose columns can be read one by one.
+    It pays for texts of Parquet, whose columns can be read one by one, and for images of Parquet and of tar
+    files, which are nearly all that these hold. Pictures of a folder are copied: nothing would tell that one
+    of them is another by now.
     """
     layers: dict[int, tuple[Layer, ...]] = {}
     for part in parts:
         assert part.reader is not None
-        splits = [slice_["split"] for slice_ in json.loads(part.reader.arguments)["slices"]]
-        if any(split["format"] != "parquet" or "html" in split["columns"] for split in splits):
+        arguments = json.loads(part.reader.arguments)
+        if column != ("image" if arguments["payload"] == "image" else "text"):
             return None
-        layers[part.index] = (Layer("", part.identity, ("text",), reader=part.reader),)
+        splits = [slice_["split"] for slice_ in arguments["slices"]]
+        if not all(_is_read_again(split, column) for split in splits):
+            return None
+        layers[part.index] = (Layer("", part.identity, (column,), reader=part.reader),)
     return layers
+
+
+def _is_read_again(split: Mapping[str, Any], column: str) -> bool:
+    if column == "image":
+        return split["format"] in ("parquet", "webdataset") and not split["urls"]
+    return split["format"] == "parquet" and "html" not in split["columns"]
 
 
 class ReadStream(Reader):
@@ -142,8 +158,8 @@ class CountRepeated(Reducer):
 class Keep(Operator):
     """Commits what survives a stage: position and some columns, as a stream that later stages read.
 
-    With `measured` columns it adds `bytes`, the size of a record's strings in these. `missing` columns (name
-    and Arrow's name of the type) are those that only other inputs have: null.
+    With `measured` columns it adds `bytes`, the size of a record's strings and image in these. `missing`
+    columns (name and Arrow's name of the type) are those that only other inputs have: null.
     """
 
     def __init__(
@@ -163,7 +179,7 @@ class Keep(Operator):
         if self._measured:
             names = set(batch.schema.names)
             measured = batch.select([name for name in self._measured if name in names])
-            kept = kept.append_column("bytes", _text_bytes(measured))
+            kept = kept.append_column("bytes", _value_bytes(measured))
         out.emit(self._stream, kept)
         return batch
 
@@ -173,10 +189,10 @@ def _type(alias: str) -> pa.DataType:
     return pa.type_for_alias(alias) if inner == alias else pa.list_(pa.type_for_alias(inner))
 
 
-def _text_bytes(batch: pa.RecordBatch) -> pa.Array:
-    """int64: bytes of the values of all string columns of a row."""
+def _value_bytes(batch: pa.RecordBatch) -> pa.Array:
+    """int64: bytes of the values of all string and binary columns of a row."""
     total: pa.Array = pa.array(np.zeros(len(batch), np.int64))
     for column in batch.columns:
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        if column.type in (pa.string(), pa.large_string(), pa.binary()):
             total = pc.add(total, pc.fill_null(pc.binary_length(column), 0).cast(pa.int64()))
     return total

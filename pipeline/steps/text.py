@@ -9,8 +9,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...filters import expressions
-from ...filters.text import extraction, signals
+from ...filters import expressions, signals
+from ...filters.text import extraction
 from ...schemas.verbs import Extractor
 from ..draws import drawn
 from ..operator import Operator, Output
@@ -189,6 +189,8 @@ class Rules(Operator):
         columns: Mapping[str, str],
     ) -> None:
         self._step, self._on_null, self._columns = step, on_null, columns
+        # A list that has been through JSON is no tuple any more.
+        parameters = {name: tuple(v) if isinstance(v, list) else v for name, v in parameters.items()}
         self._rules = [(reason, expressions.parse(expression, parameters)) for reason, expression in rules]
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:

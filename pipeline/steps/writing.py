@@ -11,17 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...schemas.contracts import Scorer
+from ...schemas.job import Modality
 from ...schemas.ledger import LEDGER
-from ...schemas.records import TEXT
+from ...schemas.records import RECORDS
 from ...scorers.assets import LocalAssets
 from ..draws import drawn, draws
 from ..exchange import partition_of
 from ..operator import Operator, Output, Reader, Reducer
-from ..sinks import open_sink
+from ..sinks import Sink, open_sink
+from ..sinks.image_columns import IMAGE, IMAGE_COLUMNS, image_columns
 from ..stage import Layer, OperatorRef, PartRef, StreamRef
 from ..store import open_parquet
-from ..view import BATCH_ROWS, ROW_BITS, read_part
+from ..view import BATCH_BYTES, BATCH_ROWS, ROW_BITS, read_part
 
+# The stream of a shard; what goes with it is in streams of this name and its suffix, as `shard.idx`.
+SHARD: Final = "shard"
 # Figures of a shard: its tokens, and its records by language.
 TOKENS: Final = "tokens"
 LANGUAGE: Final = "lang:"
@@ -101,21 +105,50 @@ class ReadShard(Reader):
                 break
 
     def _shuffled(self, source: PartRef, start: int, stop: int) -> Iterator[pa.RecordBatch]:
-        """The same of the part in shuffled order; holds the text of one shard, not of the part."""
+        """The same of the part in shuffled order; holds the payload of one shard, not of the part."""
         light = pa.Table.from_batches(list(read_part(source, ["id", "bytes"]))).combine_chunks()
         order = np.argsort(draws(light.column("id"), self._seed, SHUFFLE), kind="stable")
         sizes = light.column("bytes").to_numpy()[order]
         first, last = np.searchsorted(np.cumsum(sizes) - sizes, [start, stop])
         chosen = light.column("position").to_numpy()[order[first:last]]
         inside = np.sort(chosen)
-        batches = read_part(source, self._columns)
-        held = pa.Table.from_batches(
-            [b.filter(pa.array(np.isin(b.column("position").to_numpy(), inside))) for b in batches]
-        )
+        empty, held = None, []
+        for batch in read_part(source, self._columns):
+            among = pa.array(np.isin(batch.column("position").to_numpy(), inside))
+            empty = batch.slice(0, 0).select(self._columns)
+            held.append(batch.filter(among).select(self._columns))
         places = np.searchsorted(inside, chosen)
-        for low in range(0, max(1, len(places)), BATCH_ROWS):
-            rows = held.take(pa.array(places[low : low + BATCH_ROWS])).select(self._columns).combine_chunks()
-            yield from rows.to_batches() or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
+        for low, high in _cuts(sizes[first:last]):
+            yield _gathered(held, places[low:high])
+        if not len(places):
+            assert empty is not None, "a part has at least one batch"
+            yield empty
+
+
+def _cuts(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Rows of these bytes in batches as `read_part` would make them."""
+    ends = np.cumsum(sizes)
+    low = 0
+    while low < len(ends):
+        before = int(ends[low - 1]) if low else 0
+        high = max(low + 1, int(np.searchsorted(ends, before + BATCH_BYTES, "right")))
+        high = min(high, low + BATCH_ROWS)
+        yield low, min(high, len(ends))
+        low = high
+
+
+def _gathered(batches: Sequence[pa.RecordBatch], rows: np.ndarray) -> pa.RecordBatch:
+    """Rows of the batches, counted through them, in the order given.
+
+    Arrow's own `take` would bring all batches into one first, of which a binary column holds 2 GiB at most.
+    """
+    starts = np.cumsum([0, *(len(batch) for batch in batches)])
+    owners = np.searchsorted(starts, rows, "right") - 1
+    order = np.argsort(owners, kind="stable")
+    pieces = [
+        batches[owner].take(pa.array(rows[owners == owner] - starts[owner])) for owner in np.unique(owners)
+    ]
+    return pa.concat_batches(pieces).take(pa.array(np.argsort(order, kind="stable")))
 
 
 def _layer(columns: Sequence[str], reader: dict[str, str] | None, **plain: Any) -> Layer:
@@ -123,10 +156,14 @@ def _layer(columns: Sequence[str], reader: dict[str, str] | None, **plain: Any) 
 
 
 class WriteShard(Operator):
-    """Writes what flows past to one shard file; notes its languages, and its tokens where it is given a
-    tokenizer (`digest`: its SHA-256, which enters the fingerprint)."""
+    """Writes what flows past to one shard and the files that go with it; notes its languages, and its tokens
+    where it is given a tokenizer (`digest`: its SHA-256, which enters the fingerprint).
 
-    version = 2
+    Of images it tells size and checksum, in the columns IMAGE_COLUMNS: they are of the bytes that it writes,
+    and stand for columns of these names that steps have made before.
+    """
+
+    version = 3
 
     def __init__(
         self,
@@ -134,16 +171,16 @@ class WriteShard(Operator):
         compression: str,
         suffix: str,
         scores: Sequence[str],
+        modality: Modality = "text",
         tokenizer: str = "",
         digest: str = "",
         directory: str = "",
     ) -> None:
         self._format, self._compression, self._suffix = format, compression, suffix
-        self._scores = list(scores)
+        self._scores, self._schema = list(scores), RECORDS[modality]
         self._tokenizer, self._directory = tokenizer, directory
         self._counter: Scorer | None = None
-        self._sink: Any = None
-        self._part = 0
+        self._sink: Sink | None = None
 
     def open(self) -> None:
         if self._tokenizer:
@@ -153,13 +190,13 @@ class WriteShard(Operator):
             self._counter.open(LocalAssets([Path(self._directory or ".")]))
 
     def begin(self, part: int) -> None:
-        self._part, self._sink = part, None
+        self._sink = None
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
-        batch = _shaped(batch, self._scores)
+        batch = _shaped(batch, self._schema, self._scores)
         if self._sink is None:
-            path = out.new_file(f"shard{self._suffix}")
-            self._sink = open_sink(self._format, self._compression, batch.schema, path, self._part)
+            path = out.new_file(f"{SHARD}{self._suffix}")
+            self._sink = open_sink(self._format, self._compression, batch.schema, path)
         self._sink.write(batch)
         for count in pc.value_counts(batch.column("lang").drop_null()).to_pylist():
             out.accounts.figures[f"{LANGUAGE}{count['values']}"] += count["counts"]
@@ -169,19 +206,26 @@ class WriteShard(Operator):
         return batch
 
     def end(self, out: Output) -> None:
+        assert self._sink is not None, "a part has at least one batch"
         shard = self._sink.close()
-        out.attach("shard", StreamRef(str(shard.path), shard.records, shard.bytes, shard.sha256))
+        out.attach(SHARD, StreamRef(shard.path, shard.records, shard.bytes, shard.sha256))
+        for file in shard.sidecars:
+            out.attach(f"{SHARD}{file.suffix}", StreamRef(file.path, shard.records, file.bytes, file.sha256))
 
 
-def _shaped(batch: pa.RecordBatch, scores: Sequence[str]) -> pa.RecordBatch:
+def _shaped(batch: pa.RecordBatch, schema: pa.Schema, scores: Sequence[str]) -> pa.RecordBatch:
     """The columns of an output record in their order; those that no step made are null."""
     names = set(batch.schema.names)
-    columns = [batch.column(f.name) if f.name in names else pa.nulls(len(batch), f.type) for f in TEXT]
-    fields = [*TEXT, *(batch.schema.field(name) for name in scores)]
-    columns = [column.cast(field.type) for column, field in zip(columns, TEXT, strict=True)]
-    return pa.RecordBatch.from_arrays(
-        [*columns, *(batch.column(name) for name in scores)], schema=pa.schema(fields)
-    )
+    columns = [batch.column(f.name) if f.name in names else pa.nulls(len(batch), f.type) for f in schema]
+    columns = [column.cast(field.type) for column, field in zip(columns, schema, strict=True)]
+    fields = list(schema)
+    if IMAGE in schema.names:
+        columns += image_columns(columns[schema.get_field_index(IMAGE)])
+        fields += list(IMAGE_COLUMNS)
+        scores = [name for name in scores if name not in IMAGE_COLUMNS.names]
+    columns += [batch.column(name) for name in scores]
+    fields += [batch.schema.field(name) for name in scores]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
 
 
 class ReadLedger(Reader):

@@ -14,8 +14,8 @@ from types import ModuleType
 import pytest
 import thresher
 import yaml
-from thresher.filters.text.rule_sets import RULE_SETS
-from thresher.filters.text.signals import SIGNALS
+from thresher.filters.rule_sets import RULE_SETS
+from thresher.filters.signals import SIGNALS
 from thresher.jobs.cli import cli
 from thresher.schemas import decontamination, dedup, job, selection, steps, verbs
 from thresher.schemas.contracts import AssetError

@@ -13,7 +13,20 @@ from click.testing import CliRunner, Result
 from thresher.jobs import recipe_book
 from thresher.jobs.cli import cli
 
-PUBLISHED = ["c4", "ccnet", "dclm-baseline", "fineweb", "massivetext", "redpajama-v2", "refinedweb"]
+PUBLISHED = [
+    "align",
+    "c4",
+    "ccnet",
+    "datacomp-basic",
+    "dclm-baseline",
+    "fineweb",
+    "laion",
+    "massivetext",
+    "metaclip",
+    "redpajama-v2",
+    "refinedweb",
+    "wukong",
+]
 DOCS = Path(thresher.__file__).parent / "docs" / "recipes"
 
 

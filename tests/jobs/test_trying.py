@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from thresher.filters.text.rule_sets import RULE_SETS
+from thresher.filters.rule_sets import RULE_SETS
 from thresher.jobs.cli import cli
 from thresher.jobs.problems import JobFileError
 from thresher.jobs.trying import NeedsCorpusError, told, try_step

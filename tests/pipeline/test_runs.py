@@ -89,7 +89,7 @@ def test_a_source_that_changed_is_not_read_again_for_its_text(tmp_path: Path) ->
         "limit": None,
     }
     file = SourceFile(str(path), stat.st_size, str(stat.st_mtime_ns))
-    reader = ReadSource([{"split": split, "file": vars(file), "input": "input"}], pages=False)
+    reader = ReadSource([{"split": split, "file": vars(file), "input": "input"}], payload="none")
     assert [row["text"] for batch in reader.read_again(0) for row in batch.to_pylist()] == ["a", "b"]
     pq.write_table(pa.table({"text": ["other"]}), path)
     with pytest.raises(SourceError, match="has changed"):

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from thresher.filters.expressions import evaluate_rules, parse
-from thresher.filters.text.rule_sets import RULE_SETS
-from thresher.filters.text.signals import SIGNALS, compute_signals
+from thresher.filters.rule_sets import RULE_SETS
+from thresher.filters.signals import SIGNALS, compute_signals
 from thresher.filters.text.source_code import NOTES
 from thresher.schemas.rules import Parameter
 

@@ -16,9 +16,9 @@ import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from thresher.filters.signals import compute_signals
 from thresher.filters.text.edits import apply_edits
 from thresher.filters.text.line_edits import COUNTED, C4Lines, RefinedWebLines
-from thresher.filters.text.signals import compute_signals
 from thresher.schemas.contracts import Refiner
 
 LINE = re.compile(r"([^\r\n]*)(\r\n|\r|\n|\Z)")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from thresher.filters.text.signals import SIGNALS, compute_signals
+from thresher.filters.signals import SIGNALS, compute_signals
 
 NAMES = [name for name, spec in SIGNALS.items() if spec.family == "lines"]
 PIECES = st.sampled_from(

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from thresher.filters.signals import SIGNALS, compute_signals, parse_variant
 from thresher.filters.text.redpajama import BULLETS, ELSEWHERE, REDPAJAMA_V2
 from thresher.filters.text.redpajama_text import normalize
-from thresher.filters.text.signals import SIGNALS, compute_signals, parse_variant
 from thresher.filters.text.stop_words import stop_words_for
 
 Value = float | list[float]

@@ -17,8 +17,8 @@ import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from thresher.filters.text.signal_options import OPTIONS
-from thresher.filters.text.signals import SIGNALS, SIGNALS_VERSION, SignalOptions, compute_signals
+from thresher.filters.signal_options import OPTIONS
+from thresher.filters.signals import SIGNALS, SIGNALS_VERSION, SignalOptions, compute_signals
 from thresher.filters.text.words import WordKind, split_words
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from thresher.filters.text.signals import SIGNALS, compute_signals
+from thresher.filters.signals import SIGNALS, compute_signals
 
 NAMES = [name for name, spec in SIGNALS.items() if spec.family == "url" and name not in ("host", "domain")]
 

@@ -115,3 +115,12 @@ def test_the_first_bytes_tell_the_compression() -> None:
     assert compression_of(gzip.compress(b"")[:4]) == "gzip"
     assert compression_of(zstandard.compress(b"")[:4]) == "zstd"
     assert compression_of(b'{"a"') == compression_of(b"") == "plain"
+
+
+@pytest.mark.parametrize("compression", ["plain", "gzip"])
+def test_pieces_go_on_where_a_reading_stopped(compression: str) -> None:
+    data = bytes(range(256)) * 3000
+    file = io.BytesIO(data if compression == "plain" else gzip.compress(data))
+    stream = Decoded(file, compression)
+    begun = stream.read(1000)
+    assert begun + b"".join(stream.pieces()) == data

@@ -12,25 +12,22 @@ in one order, so that equal choices share a column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from . import counters as c
-from .buffers import text_buffers
-from .code import code_signals
-from .line_signals import line_signals
-from .pii.find import PII_SIGNALS
+from .image.families import IMAGE_FAMILIES, image_versions
+from .image.signals import image_signals
 from .signal_options import BY_LANGUAGE, DEFAULTS, SignalOptions, read_suffix, write_suffix
-from .signal_specs import ENTROPY, Family, SignalSpec, measured
-from .url_signals import url_signals
-
-if TYPE_CHECKING:
-    from .words import WordKind
+from .signal_spec import Columns, Family, SignalSpec
+from .text.code import code_signals
+from .text.families import TEXT_FAMILIES
+from .text.line_signals import line_signals
+from .text.pii.find import PII_SIGNALS
+from .text.signal_specs import measured
+from .text.url_signals import url_signals
 
 __all__ = [
     "SIGNALS",
@@ -56,12 +53,11 @@ def _pii() -> Iterable[SignalSpec]:
 SIGNALS: Final[Mapping[str, SignalSpec]] = MappingProxyType(
     {
         spec.name: spec
-        for specs in (measured(), line_signals(), code_signals(), url_signals(), _pii())
+        for specs in (measured(), line_signals(), code_signals(), url_signals(), _pii(), image_signals())
         for spec in specs
     }
 )
 
-Columns = Mapping[str, pa.Array]
 _Request = tuple[str, SignalSpec]  # the name of a column, and the signal in it
 
 
@@ -100,19 +96,22 @@ def options_of(names: Iterable[str]) -> frozenset[str]:
 def versions_of(names: Iterable[str]) -> dict[str, Any]:
     """Versions of what some of these columns are made with beside SIGNALS_VERSION.
 
-    Raises AssetError where a package that segments words is missing.
+    Raises AssetError where a package that segments words or decodes images is missing.
     """
+    names = list(names)
     chosen = [parse_variant(name)[1] for name in names if "@" in name]
     made: dict[str, Any] = {}
     if any(options.words == "segmented" for options in chosen):
-        from .segmentation import require_segmenters, segmentation_version
+        from .text.segmentation import require_segmenters, segmentation_version
 
         require_segmenters()
         made["segmentation"] = segmentation_version()
     if any(options.stop_words == BY_LANGUAGE for options in chosen):
-        from .stop_words import STOP_WORDS_VERSION
+        from .text.stop_words import STOP_WORDS_VERSION
 
         made["stop_words"] = STOP_WORDS_VERSION
+    families = {name: SIGNALS[name].family for name in names if name in SIGNALS}
+    made |= image_versions(families)
     return made
 
 
@@ -164,112 +163,4 @@ def _passes(names: Iterable[str], given: SignalOptions) -> list[tuple[Family, Si
     return [(family, SignalOptions(**chosen), requests) for family, chosen, requests in groups]
 
 
-def _measure(columns: Columns, requests: Sequence[_Request], options: SignalOptions) -> dict[str, pa.Array]:
-    from .characters import character_classes
-    from .measure import kind_of_words, measure
-    from .sentences import interest_table, phrase_table
-    from .vocabulary import letter_cases
-    from .words import cuts_of
-
-    text = columns["text"]
-    if options.normalize == "redpajama":
-        from .redpajama_text import normalize
-
-        text = normalize(text)
-    buffers = text_buffers(text)
-    wanted = 0
-    for _, spec in requests:
-        wanted |= spec.needs
-    counters = np.zeros((len(buffers), c.COUNTERS), np.int64)
-    entropies = np.zeros(len(buffers), np.float64)
-    cuts = cuts_of(buffers, cast("WordKind", options.words))
-    lists, of_document, known = _stop_lists(columns, options, len(buffers))
-    measure(
-        buffers.data,
-        buffers.offsets,
-        buffers.valid,
-        character_classes(),
-        letter_cases() if wanted & c.WORD_CASES else _NO_CASES,
-        interest_table(),
-        phrase_table(),
-        wanted,
-        kind_of_words(options.words),
-        cuts.first,
-        cuts.at,
-        options.ngrams == "redpajama",
-        lists,
-        of_document,
-        np.array(sorted(set(map(ord, options.bullets))), np.uint32),
-        options.short_line,
-        options.c4_min_line_words,
-        options.c4_max_word_length,
-        counters,
-        entropies,
-    )
-    found = {}
-    for name, spec in requests:
-        valid = buffers.valid & known if "stop_words" in spec.options else buffers.valid
-        values = entropies if spec.of == ENTROPY else _values(counters, spec)
-        found[name] = pa.array(values, spec.type, mask=None if valid.all() else ~valid)
-    return found
-
-
-def _values(counters: npt.NDArray[np.int64], spec: SignalSpec) -> npt.NDArray[Any]:
-    of = counters[:, spec.of]
-    if spec.per is None:
-        return np.ascontiguousarray(of)
-    return of / np.maximum(counters[:, spec.per], 1)
-
-
-def _stop_lists(
-    columns: Columns, options: SignalOptions, rows: int
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Tables of stop words in a row; where each record's begins and ends; which records have one."""
-    from .vocabulary import stop_table
-
-    if not isinstance(options.stop_words, str):
-        table = stop_table(options.stop_words)
-        return table, np.full((rows, 2), (0, len(table)), np.int64), np.ones(rows, np.bool_)
-    from .stop_words import stop_words_for
-
-    languages = columns["lang"].dictionary_encode()
-    lists = [stop_words_for(language) for language in languages.dictionary.to_pylist()]
-    tables = [stop_table(tuple(words or ())) for words in (*lists, ())]
-    ends = np.cumsum([len(table) for table in tables])
-    places = np.array([(end - len(table), end) for table, end in zip(tables, ends, strict=True)], np.int64)
-    index = languages.indices.fill_null(len(lists)).to_numpy(zero_copy_only=False)
-    known = np.array([bool(words) for words in (*lists, ())], np.bool_)
-    return np.concatenate(tables), places[index], known[index]
-
-
-def _lines(columns: Columns, requests: Sequence[_Request], options: SignalOptions) -> dict[str, pa.Array]:
-    from .line_values import measure_lines
-
-    return measure_lines(columns["text"], requests, options)
-
-
-def _code(columns: Columns, requests: Sequence[_Request], options: SignalOptions) -> dict[str, pa.Array]:
-    from .source_code import measure_code
-
-    return measure_code(columns["text"], requests, options)
-
-
-def _url(columns: Columns, requests: Sequence[_Request], options: SignalOptions) -> dict[str, pa.Array]:
-    from .url_signals import measure_urls
-
-    return measure_urls(columns["url"], requests)
-
-
-def _count_pii(columns: Columns, requests: Sequence[_Request], options: SignalOptions) -> dict[str, pa.Array]:
-    from .pii.find import PII_KINDS, count_pii
-
-    # A span counts for the first of the kinds that are looked for: a number must not depend on what else is.
-    counts = count_pii(columns["text"], PII_KINDS)
-    return {name: counts[spec.name] for name, spec in requests}
-
-
-_NO_CASES: Final = np.zeros(1, np.uint8)
-_NO_CASES.flags.writeable = False
-_FAMILIES: Final[
-    Mapping[str, Callable[[Columns, Sequence[_Request], SignalOptions], dict[str, pa.Array]]]
-] = {"measure": _measure, "lines": _lines, "code": _code, "url": _url, "pii": _count_pii}
+_FAMILIES: Final = MappingProxyType({**TEXT_FAMILIES, **IMAGE_FAMILIES})

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ...schemas.rules import RuleSet
-from .c4 import C4
-from .code import CODE, SANTACODER, STARCODER, STARCODER2
-from .fineweb import FINEWEB
-from .gopher import GOPHER_QUALITY, GOPHER_REPETITION
+from ..schemas.rules import RuleSet
+from .image.align import ALIGN
+from .image.datacomp import DATACOMP_BASIC
+from .image.laion import LAION
+from .image.metaclip import METACLIP
+from .image.wukong import WUKONG
 from .signal_options import OPTIONS
+from .text.c4 import C4
+from .text.code import CODE, SANTACODER, STARCODER, STARCODER2
+from .text.fineweb import FINEWEB
+from .text.gopher import GOPHER_QUALITY, GOPHER_REPETITION
 
 RULE_SETS: Final[dict[str, RuleSet]] = {
     rules.name: rules
@@ -23,6 +28,11 @@ RULE_SETS: Final[dict[str, RuleSet]] = {
         STARCODER,
         SANTACODER,
         STARCODER2,
+        DATACOMP_BASIC,
+        LAION,
+        ALIGN,
+        WUKONG,
+        METACLIP,
     )
 }
 

@@ -107,7 +107,7 @@ def problem_of(name: str, value: Any) -> str:
 def choices_of(name: str) -> tuple[str, ...]:
     """The words that an option is one of; () for an option that is something else."""
     if name == "words":
-        from .words import WORD_KINDS
+        from .text.words import WORD_KINDS
 
         return (*WORD_KINDS, "wordpunct")
     return _CHOICES.get(name, ())

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from thresher.filters.text.signal_options import OPTIONS, problem_of
-from thresher.filters.text.signals import (
+from thresher.filters.signal_options import OPTIONS, problem_of
+from thresher.filters.signals import (
     SIGNALS,
     SignalOptions,
     compute_signals,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 from thresher.filters.expressions import evaluate_rules, parse
-from thresher.filters.text.rule_sets import RULE_SETS
-from thresher.filters.text.signals import SIGNALS, compute_signals
+from thresher.filters.rule_sets import RULE_SETS
+from thresher.filters.signals import SIGNALS, compute_signals
 from thresher.schemas.rules import Parameter
 
 SENTENCE = "The miller of {0} walked with {1} to the market and sold {2} there, for that was his trade."
@@ -41,7 +41,9 @@ def reasons(rule_set: str, text: str | None, **overrides: Parameter) -> str | No
 
 def test_rule_sets_read_only_signals_and_each_rule_names_its_source() -> None:
     published = {"gopher_quality", "gopher_repetition", "c4", "fineweb"}
-    assert set(RULE_SETS) == published | {"code", "starcoder", "santacoder_comments", "starcoder2"}
+    of_code = {"code", "starcoder", "santacoder_comments", "starcoder2"}
+    of_images = {"datacomp_basic", "laion", "align", "wukong", "metaclip"}
+    assert set(RULE_SETS) == published | of_code | of_images
     for rules in RULE_SETS.values():
         for rule in rules.rules:
             assert rule.source

@@ -1,0 +1,1 @@
+"""Images fetched from addresses of the open web, politely and safely."""

@@ -1,0 +1,28 @@
+"""The steps of a job that fetch images and change them."""
+
+from __future__ import annotations
+
+from ..filters.image.libraries import image_libraries
+from ..schemas import images as schema
+from .compiled import MapStep
+from .stage import OperatorRef
+
+
+def compile_download(name: str, options: schema.Download) -> MapStep:
+    """Images of the records that have none yet."""
+    from .steps.download import Download
+
+    operator = OperatorRef.of(Download, step=name, options=options.model_dump(mode="json"))
+    return MapStep(name, operator, frozenset({"url", "image"}), ("image",), edits="image")
+
+
+def compile_resize(name: str, options: schema.Resize) -> MapStep:
+    """Images decoded, made smaller and written again."""
+    from .steps.resizing import Resize
+
+    operator = OperatorRef.of(
+        Resize, step=name, options=options.model_dump(mode="json"), libraries=image_libraries()
+    )
+    types = {"original_width": "int32", "original_height": "int32"}
+    adds = ("image", *types)
+    return MapStep(name, operator, frozenset({"image"}), adds, edits="image", types=types)
