@@ -37,15 +37,14 @@ HERE = Path(__file__).parent
 SIDE = 256
 # Whoever imports albumentations asks the network for a newer version of it, but for this.
 QUIET = {"NO_ALBUMENTATIONS_UPDATE": "1"}
+PART = 4 << 20  # bytes of input of a task, so that the smallest job has some for each worker
 MOST_CPU, MOST_MEMORY = 0.5, 0.2  # of img2dataset's
 
 Counted = tuple[process_tree.Usage, int]  # and the pictures that came through
 
 
-def job(
-    source: Path, format: str, steps: Sequence[Mapping[str, Any]], folder: Path, workers: int = 1
-) -> Path:
-    """A job file; output and work go into `folder`."""
+def job(source: Path, format: str, steps: Sequence[Mapping[str, Any]], folder: Path, **run: Any) -> Path:
+    """A job file with one worker, or what else `run` says; output and work go into `folder`."""
     columns = {"columns": {"url": "URL", "caption": "TEXT"}} if format == "urls" else {}
     described = {
         "name": "benchmark",
@@ -53,7 +52,7 @@ def job(
         "input": [{"path": str(source), "format": format, **columns}],
         "steps": list(steps),
         "output": {"path": str(folder / "out"), "format": "webdataset"},
-        "run": {"workers": workers, "work": str(folder / "work")},
+        "run": {"workers": 1, "work": str(folder / "work"), **run},
     }
     path = folder / "job.yaml"
     path.write_text(json.dumps(described), encoding="utf-8")
@@ -198,7 +197,9 @@ def grown(shards: Sequence[Path], options: argparse.Namespace) -> growth.Run:
         (folder / "in").mkdir()
         for shard in shards:
             (folder / "in" / shard.name).symlink_to(shard)
-        described = job(folder / "in" / "*.tar", "webdataset", STEPS, folder, options.workers)
+        described = job(
+            folder / "in" / "*.tar", "webdataset", STEPS, folder, workers=options.workers, part=PART
+        )
         command = [sys.executable, str(HERE / "growth.py"), "--one", str(described)]
         usage = process_tree.measure(command, sampled=True)
     found = json.loads(usage.output.splitlines()[-1])
@@ -212,8 +213,8 @@ def growing(folder: Path, options: argparse.Namespace) -> list[Figure]:
     """CPU time and memory of a whole job over 1, 2, 4 and 8 times as many pairs."""
     sizes, files = sorted(set(options.sizes)), 4
     each = -(-options.pairs // files)
-    shards = pictures.write_tars(pictures.distinct, folder / "grown", each * files * sizes[-1], each)
-    few = pictures.write_tars(pictures.distinct, folder / "few", options.workers, 1)
+    shards = pictures.write_tars(pictures.crawled, folder / "grown", each * files * sizes[-1], each)
+    few = pictures.write_tars(pictures.crawled, folder / "few", options.workers, 1)
     grown(few, options)  # compiles what is not compiled yet
     start = grown(few, options)
     runs = []
@@ -252,7 +253,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8000, help="in tar files")
     parser.add_argument("--hashed", type=int, default=2000, help="pictures whose hash is taken")
     parser.add_argument("--hashes", type=int, default=1_000_000, help="that are joined")
-    parser.add_argument("--pairs", type=int, default=2000, help="of the smallest job")
+    parser.add_argument("--pairs", type=int, default=3000, help="of the smallest job")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 4, 8], help="times the smallest")
     parser.add_argument("--workers", type=int, default=2, help="of the join and of growth")
     parser.add_argument("--runs", type=int, default=3, help="alternating runs")

@@ -35,16 +35,21 @@ def draw(folder: Path, side: int | None = None, distinct: int = DISTINCT) -> lis
     return paths
 
 
-def distinct(number: int) -> bytes:
-    """A JPEG of 256 x 192 pixels that looks like that of no other number."""
+def crawled(number: int) -> bytes:
+    """A JPEG of 320 x 240 pixels: of ten numbers one has the file of another, one its picture."""
+    kind, source = number % 10, number - number % 10
+    return _small(source if kind > 7 else number, 70 if kind == 8 else QUALITIES[False])
+
+
+def _small(number: int, quality: int) -> bytes:
     random = np.random.default_rng(number)
-    picture = np.zeros((192, 256, 3), np.int16)
+    picture = np.zeros((240, 320, 3), np.int16)
     for cells, weight in ((7, 2), (80, 4)):
         seeds = random.integers(0, 256, (cells, cells, 3), np.uint8)
-        layer = Image.fromarray(seeds).resize((256, 192), Image.Resampling.BILINEAR)
+        layer = Image.fromarray(seeds).resize((320, 240), Image.Resampling.BILINEAR)
         picture += np.asarray(layer, np.int16) // weight
     out = io.BytesIO()
-    Image.fromarray(picture.astype(np.uint8)).save(out, "JPEG", quality=QUALITIES[False])
+    Image.fromarray(picture.astype(np.uint8)).save(out, "JPEG", quality=quality)
     return out.getvalue()
 
 

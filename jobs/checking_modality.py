@@ -63,18 +63,21 @@ def _check_text(outline: Outline) -> Iterator[Problem]:
             continue
         if step.kind in IMAGE_VERBS:
             yield Problem((*path, step.kind), f"{step.kind} {told}")
-        elif step.kind == "dedup" and (key := _compares_images(step)):
-            yield Problem((*path, "dedup", *key), f"{key[-1]} {told}" if len(key) == 1 else told)
+        elif step.kind == "dedup" and (key := _looks_at(step)):
+            yield Problem((*path, "dedup", *key), f"{key[0]} {told}" if len(key) == 1 else told)
     if outline.output is not None and outline.output.format == "datacomp":
         yield Problem(("output", "format"), f"datacomp {told}")
 
 
-def _compares_images(step: Step) -> Path:
-    """The place in a dedup step that asks for a picture; () where nothing does."""
+def _looks_at(step: Step, beside: Sequence[str] = ("pair",)) -> Path:
+    """The place in a dedup step that asks for a picture, or for what stands `beside` one; () where none."""
     method, options = step.options.method, step.options.options
     if method == "perceptual":
         return ("perceptual",)
-    return ("exact", "on") if method == "exact" and options.on in (*PIXELS_OF, "pair") else ()
+    if method == "exact" and options.on in (*PIXELS_OF, *beside):
+        return ("exact", "on")
+    largest = method in ("exact", "minhash") and options.keep.order == "largest"
+    return (method, "keep") if largest else ()
 
 
 def _check_input(source: Input, path: Path) -> Iterator[Problem]:
@@ -110,11 +113,6 @@ def _check_order(steps: Sequence[tuple[Path, Step | None]], first: int, links: b
             continue
         if index > first and step.kind == "download":
             yield Problem((*path, "download"), "images are there already; a record passes one download step")
-        elif index < first and links and (step.kind == "resize" or _looks_at_images(step)):
+        looks = step.kind == "resize" or (step.kind == "dedup" and _looks_at(step, ()))
+        if index < first and links and looks:
             yield Problem((*path, step.kind), NO_IMAGES_YET)
-
-
-def _looks_at_images(step: Step) -> bool:
-    if step.kind != "dedup" or not _compares_images(step):
-        return False
-    return getattr(step.options.options, "on", "") != "pair"

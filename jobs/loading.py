@@ -169,12 +169,14 @@ _FOLDERS: Final = (
     ("decontaminate", "against"),
     ("dedup", "exact", "against"),
     ("dedup", "minhash", "against"),
+    ("dedup", "perceptual", "against"),
 )
 _ASSETS: Final = (
     ("language", "model"),
     ("score", "fasttext", "model"),
     ("select", "tokenizer"),
     ("mix", "tokenizer"),
+    ("balance", "entries"),
 )
 
 

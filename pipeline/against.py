@@ -74,7 +74,9 @@ def describe(options: Clustered) -> dict[str, Any]:
 
     described: dict[str, Any]
     if isinstance(options, schema.Perceptual):
-        described = {"method": "perceptual", "hash": "phash", "version": images.PHASH_VERSION}
+        from ..filters.image.phash import PHASH_VERSION
+
+        described = {"method": "perceptual", "hash": "phash", "version": PHASH_VERSION}
     else:
         described = {"method": "exact", "on": options.on, **arguments}
         described["version"] = images.VERSION if options.on in IMAGES else exact.VERSION

@@ -113,6 +113,8 @@ def _encode(sources: list[dict[str, Any]]) -> bytes:
 
 def _label(split: Split) -> str:
     whole = split.start == 0 and split.stop is None
+    if split.rows is not None:
+        return f"{split.path} [rows {split.skip} to {split.skip + split.rows} from {split.start}]"
     return (
         split.path
         if whole

@@ -93,12 +93,13 @@ class Resize(Model):
         default=95, description="Of JPEG and WebP; img2dataset's default."
     )
     matte: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] = Field(
-        default="#ffffff", description="Colour behind transparent pixels where the result has no alpha."
+        default="#ffffff",
+        description="Colour of borders, and behind transparent pixels of a result without alpha.",
     )
     max_pixels: Count = Field(
         default=50_000_000,
         description="Pixels of one frame, by the header, before anything is decoded. Decoding takes up to "
-        "eight bytes for each.",
+        "eight bytes for each; AVIF, JPEG 2000 and some progressive JPEGs take more, and are refused earlier.",
     )
     truncated: Literal["refuse", "keep"] = Field(
         default="refuse", description="What becomes of an image whose data break off."

@@ -61,7 +61,7 @@ class Limits(Model):
     )
     max_record_bytes: Size = Field(default=256 << 20, description="A text file.")
     max_payload_bytes: Size = Field(
-        default=32 << 20, description="A page, before and after its codings are undone."
+        default=32 << 20, description="A page, before and after its codings are undone; an image."
     )
     max_ratio: Annotated[float, Field(gt=0)] = Field(
         default=500.0, description="Decoded bytes for each coded byte, of a page or of a whole file."

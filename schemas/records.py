@@ -31,7 +31,7 @@ RAW_TEXT: Final = pa.schema(
 # A container (file, WARC record) that could not be read to its end or gave no record.
 CONTAINERS: Final = pa.schema(
     [
-        pa.field("kind", pa.string(), nullable=False),  # file | warc_record | page (that images are on)
+        pa.field("kind", pa.string(), nullable=False),  # file | warc_record | page | tar_member
         pa.field("source", pa.string(), nullable=False),  # "path" or "path:offset"
         pa.field("reason", pa.string(), nullable=False),  # snake_case
         pa.field("detail", pa.string()),

@@ -156,8 +156,9 @@ class Keep:
     """Which member of a cluster survives.
 
     `first` keeps the least position and is the one kind that depends on the order of the input. `longest`
-    keeps the largest value of the column `length`, `best` the largest value of `column` (the smallest with
-    `ascending`). Nulls come last, NaN just before them. Ties fall to the least (id, content hash, position).
+    keeps the largest value of the column `length` (characters, of images pixels), `best` the largest value of
+    `column` (the smallest with `ascending`). Nulls come last, NaN just before them. Ties fall to the least
+    (id, content hash, position).
     Raises ValueError for `best` without a column, and for a column or an order with another kind.
     """
 

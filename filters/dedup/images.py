@@ -12,7 +12,6 @@ from xxhash import xxh3_128, xxh3_128_digest
 from .exact import Normalization, text_key, url_key
 
 VERSION: Final = 1  # changes whenever the key of some image or pair does
-PHASH_VERSION: Final = 1  # changes whenever the signal `phash` of some image does
 
 Halves = tuple[pa.UInt64Array, pa.UInt64Array]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -100,9 +101,30 @@ def _quietly(format: str) -> Iterator[None]:
     if format == "jpeg":  # of which there are none, once it is lean
         yield
         return
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_stderr() if format == "tiff" else nullcontext():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Nothing reaches the standard error, to which Pillow lets libtiff write what it finds wrong.
+
+    What other threads write there meanwhile is lost too.
+    """
+    try:
+        saved = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 @contextmanager

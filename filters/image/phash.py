@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ..kernels import kernel
 
+PHASH_VERSION: Final = 1  # changes whenever the signal `phash` of some image does
 SIDE: Final = 32  # pixels of the resized image
 _LOW: Final = 8  # frequencies of each direction that count
 # Coefficients of 8-bit pixels are up to a million and rounded at about 1e-9; what differs by less is equal.

@@ -74,6 +74,7 @@ class TarArchive:
         self.fault: Fault | None = None
         self._stream = stream
         self._pieces = stream.pieces()
+        self._pending: tuple[bytes, int] | None = None  # a piece of which the beginning has been used
         self._window = b""
         self._at = 0  # in the window
         self._base = 0  # of the window, decoded
@@ -117,7 +118,9 @@ class TarArchive:
         name, size, stated, end, flag, prefix = _PLAIN.unpack_from(window, at)
         if end or flag != _FILE or prefix or not (size.isdigit() and stated.isdigit()):
             return None
-        total = (zlib.adler32(window[at : at + BLOCK]) & 0xFFFF) - sum(stated) - window[at + 155] + _BLANKS - 1
+        total = (
+            (zlib.adler32(window[at : at + BLOCK]) & 0xFFFF) - sum(stated) - window[at + 155] + _BLANKS - 1
+        )
         try:
             length = int(size, 8)
             if total % _ADLER != int(stated, 8):
@@ -238,27 +241,44 @@ class TarArchive:
                 return
 
     def _fill(self, size: int) -> bool:
-        """Whether `size` bytes follow the position, which are then in the window."""
+        """Whether `size` bytes follow the position, which are then in the window.
+
+        A piece of the stream becomes the window as it is; only what lies across two of them is copied.
+        """
         held = len(self._window) - self._at
         if held >= size:
             return True
-        parts = [self._window[self._at :]]
-        while held < size and (piece := next(self._pieces, b"")):
-            parts.append(piece)
-            held += len(piece)
-        self._base += self._at
-        self._at = 0
-        self._window = b"".join(parts)
+        position = self._base + self._at
+        parts = [self._window[self._at :]] if held else []
+        while held < size:
+            piece, begin = self._take_piece()
+            if not piece:
+                break
+            if not parts and len(piece) - begin >= size:
+                self._window, self._at, self._base = piece, begin, position - begin
+                return True
+            parts.append(piece[begin : begin + size - held])
+            held += len(parts[-1])
+            begin += len(parts[-1])
+            if begin < len(piece):
+                self._pending = piece, begin
+        self._window, self._at, self._base = b"".join(parts), 0, position
         return held >= size
+
+    def _take_piece(self) -> tuple[bytes, int]:
+        """The next piece of the stream and how much of it has been used; an empty one at the end."""
+        found, self._pending = self._pending, None
+        return found or (next(self._pieces, b""), 0)
 
     def _pass(self, size: int) -> bool:
         """Steps over bytes without keeping them."""
         held = len(self._window) - self._at
         while size > held:
             size -= held
-            self._base += len(self._window)
-            self._window, self._at = next(self._pieces, b""), 0
-            held = len(self._window)
+            end = self._base + len(self._window)
+            self._window, self._at = self._take_piece()
+            self._base = end - self._at
+            held = len(self._window) - self._at
             if not held:
                 self._left = 0
                 self._cut("the archive ends inside a member")

@@ -43,7 +43,7 @@ class Resize(Operator):
         self._limits = {"max_pixels": options["max_pixels"], "truncated": options["truncated"]}
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
-        return pa.Table.from_batches(list(self._pieces(batch, out))).combine_chunks().to_batches()[0]
+        return pa.concat_batches(self._pieces(batch, out))
 
     def flow(self, batches: Iterator[pa.RecordBatch], out: Output) -> Iterator[pa.RecordBatch]:
         for batch in batches:

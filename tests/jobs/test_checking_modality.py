@@ -86,7 +86,9 @@ def test_a_list_of_uids_needs_no_image(folder: Path) -> None:
 )
 def test_nothing_looks_at_images_before_they_are_fetched(folder: Path, step: Any) -> None:
     told = problems(folder, URLS, [step, {"download": {}}])
-    assert len(told) == 1 and told[0].endswith("looks at images, which are only there after download"), told
+    assert [line.partition(": ")[2] for line in told] == [
+        "looks at images, which are only there after download"
+    ]
     assert problems(folder, URLS, [{"download": {}}, step]) == []
 
 
@@ -124,7 +126,8 @@ def test_files_without_images_are_refused_with_what_to_write(folder: Path) -> No
 def test_a_job_of_texts_does_not_look_at_images(folder: Path, key: str, value: Any, place: str) -> None:
     described = {"path": "pairs.jsonl"}
     told = problems(folder, described, value, modality="text", output={"path": str(folder / "out")})
-    assert told and all(line.startswith(place) for line in told), told
+    assert told
+    assert all(line.startswith(place) for line in told), told
     assert all(line.endswith("write modality: image-text") for line in told), told
 
 
@@ -163,3 +166,14 @@ def test_a_frequency_that_nothing_can_have_is_refused(folder: Path) -> None:
     assert told.startswith("steps[0].frequency.min: min 3 is above max 2")
     (told,) = problems(folder, "shard.tar", [{"frequency": {"of": "text", "distinct": "text"}}])
     assert told.startswith("steps[0].frequency.distinct: each value of text has one")
+
+
+def test_the_largest_image_is_only_there_after_download(folder: Path) -> None:
+    step = {"dedup": {"exact": {"on": "pair", "keep": "largest"}}}
+    (told,) = problems(folder, URLS, [step, {"download": {}}])
+    assert told.endswith("looks at images, which are only there after download")
+    assert problems(folder, URLS, [{"dedup": {"exact": {"on": "pair"}}}, {"download": {}}, step]) == []
+    source, output = {"path": "pairs.jsonl"}, {"path": str(folder / "out")}
+    steps = [{"dedup": {"minhash": {"keep": "largest"}}}]
+    (told,) = problems(folder, source, steps, modality="text", output=output)
+    assert told == "steps[0].dedup.minhash.keep: goes with images; write modality: image-text"

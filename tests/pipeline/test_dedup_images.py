@@ -23,7 +23,7 @@ from inline_engine import InlineEngine, inline_tasks
 from PIL import Image, ImageDraw
 from reference_dedup_images import Record, duplicates
 from test_whole_jobs import output_digest
-from thresher.filters.dedup import images
+from thresher.filters.image.phash import PHASH_VERSION
 from thresher.filters.signals import compute_signals
 from thresher.pipeline.against import check_against
 from thresher.pipeline.compiled import add_layer
@@ -399,7 +399,7 @@ def test_a_whole_job_finds_what_hashes_of_imagehash_say_also_after_it_was_stoppe
 
 
 def test_the_hash_of_a_picture_is_what_saved_keys_of_this_version_hold() -> None:
-    assert images.PHASH_VERSION == 1
+    assert PHASH_VERSION == 1
     image = pa.array([drawn(5, 8), drawn(6, 40)], pa.binary())
     found = compute_signals({"image": image}, ["phash"])["phash"].to_pylist()
     assert found == [0xACC67B563E6B0C81, 0xDC6DD060F329D691]

@@ -55,10 +55,10 @@ def batch(images: list[bytes | None]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(
         {
             "position": pa.array(rows, pa.uint64()),
-            "id": pa.array([f"id{row}" for row in rows]),
-            "source": pa.array(["pairs.parquet"] * len(images)),
+            "id": pa.array([f"id{row}" for row in rows], pa.string()),
+            "source": pa.array(["pairs.parquet"] * len(images), pa.string()),
             "image": pa.array(images, pa.binary()),
-            "text": pa.array([f"caption {row}" for row in rows]),
+            "text": pa.array([f"caption {row}" for row in rows], pa.string()),
         }
     )
 
@@ -151,7 +151,7 @@ def test_the_same_bytes_come_out_each_time_however_the_batches_are_cut() -> None
 
 
 def test_a_batch_that_grows_is_cut_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resizing, "BATCH_BYTES", 5_000)
+    monkeypatch.setattr(resizing, "BATCH_BYTES", 500)
     images: list[bytes | None] = [written(8, 8), None, *[written(8, 8)] * 5]
     out = Kept()
 
