@@ -3,7 +3,7 @@ BIN := .venv/bin
 CORPUS ?= .bench/corpus
 PEERS ?= .bench/peers
 
-.PHONY: setup demo test test-all lint bench clean
+.PHONY: setup demo demo-images test test-all lint bench clean
 
 setup: .venv/ready
 
@@ -22,6 +22,9 @@ demo: setup
 	$(BIN)/python docs/demo/collect.py demo-run/input
 	cp docs/demo/text.yaml demo-run/job.yaml
 	$(BIN)/thresher run demo-run/job.yaml
+
+demo-images: setup
+	$(BIN)/python docs/demo/images.py demo-run/images
 
 test: setup
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder

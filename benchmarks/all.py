@@ -33,6 +33,7 @@ class Benchmark:
     source: str = "."  # what of the corpus
     peers: bool | None = None  # None: takes none; False: runs without them; True: needs them
     alternates: bool = False  # whether it takes the number of alternating runs
+    of_images: bool = False  # whether its peers are those of images, in an environment of their own
 
 
 BENCHMARKS = (
@@ -51,6 +52,7 @@ BENCHMARKS = (
     Benchmark("extraction", corpus=None),
     Benchmark("scoring", quick=("--documents", "1000")),
     Benchmark("agreement", quick=("--documents", "60"), peers=True),
+    Benchmark("images", quick=("--quick",), corpus=None, peers=False, alternates=True, of_images=True),
 )
 
 
@@ -97,6 +99,7 @@ def main() -> None:
     parser.add_argument(
         "--peer-python", type=Path, help="the Python of peers/setup.py; without it, ours alone"
     )
+    parser.add_argument("--image-peer-python", type=Path, help="the same of images_requirements.txt")
     parser.add_argument("--quick", action="store_true", help="samples")
     parser.add_argument("--runs", type=int, default=3, help="alternating runs")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
@@ -110,7 +113,8 @@ def main() -> None:
             continue
         print(f"\n{benchmark.name}", flush=True)
         began = time.monotonic()
-        figures = run(benchmark, options.corpus, options.peer_python, None if options.quick else options.runs)
+        peers = options.image_peer_python if benchmark.of_images else options.peer_python
+        figures = run(benchmark, options.corpus, peers, None if options.quick else options.runs)
         print(f"({time.monotonic() - began:.0f} s)", flush=True)
         if figures is None:
             failed.append(benchmark.name)

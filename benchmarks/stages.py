@@ -27,7 +27,7 @@ import pyarrow as pa
 import thresher
 from thresher.pipeline import runner
 from thresher.pipeline.engines import opening
-from thresher.pipeline.stage import Committed, Stage, TaskId
+from thresher.pipeline.stage import Committed, Probe, Stage, TaskId
 from thresher.pipeline.task import map_task, reduce_task, spool_task
 from thresher.schemas.job import Job
 
@@ -43,6 +43,9 @@ class SynchronousEngine:
         self._run = run
         for module in ("thresher.pipeline.engines.preload", *kernels):
             importlib.import_module(module)
+
+    def check(self, probe: Probe) -> None:
+        """See Engine.check; there is no worker but this process."""
 
     def run(self, stage: Stage, todo: Sequence[TaskId]) -> Iterator[Committed]:
         """See Engine.run; a task that fails ends the run."""

@@ -99,7 +99,7 @@ class Resize(Model):
     max_pixels: Count = Field(
         default=50_000_000,
         description="Pixels of one frame, by the header, before anything is decoded. Decoding takes up to "
-        "eight bytes for each; AVIF, JPEG 2000 and some progressive JPEGs take more, and are refused earlier.",
+        "eight bytes for each; AVIF, JPEG 2000 and some progressive JPEGs take more and are refused earlier.",
     )
     truncated: Literal["refuse", "keep"] = Field(
         default="refuse", description="What becomes of an image whose data break off."

@@ -17,7 +17,7 @@ import yaml
 from thresher.filters.rule_sets import RULE_SETS
 from thresher.filters.signals import SIGNALS
 from thresher.jobs.cli import cli
-from thresher.schemas import decontamination, dedup, job, selection, steps, verbs
+from thresher.schemas import decontamination, dedup, images, job, selection, step, steps, verbs
 from thresher.schemas.contracts import AssetError
 from thresher.scorers import kenlm_tools, registry
 
@@ -204,7 +204,8 @@ def test_every_rule_is_on_the_page_of_signals_with_its_parameters_and_source() -
         assert heading, rules.name
         section = rest.partition("\n### ")[0]
         for rule in rules.rules:
-            (line,) = [line for line in section.splitlines() if line.startswith(f"| `{rule.reason}` |")]
+            rows = section.replace("\\|", "|").splitlines()
+            (line,) = [line for line in rows if line.startswith(f"| `{rule.reason}` |")]
             assert rule.source in line
             for name, value in rule.parameters.items():
                 assert f"`{name}: {yaml.safe_dump(value).split(chr(10))[0]}`" in line
@@ -216,11 +217,12 @@ def test_every_verb_and_option_of_a_job_is_on_its_page() -> None:
     models = [job.Job, job.Input, job.Output, job.Run, verbs.Resources, dedup.Exact, dedup.MinHash]
     models += [verbs.Extract, verbs.Language, verbs.Url, verbs.FastText, verbs.SignalColumns, job.Limits]
     models += [selection.Select, selection.Bucket, selection.Mix, decontamination.Decontaminate]
-    models += [dedup.Lines, dedup.Paragraphs]
+    models += [dedup.Lines, dedup.Paragraphs, dedup.Perceptual, images.Download, images.Resize]
+    models += [images.Frequency, images.Balance, images.Vocabulary]
     keys = {info.alias or name for model in models for name, info in model.model_fields.items()}
     rows = _rows(DOCS / "job-file.md")
     assert sorted(keys - set(rows)) == []
-    assert sorted(set(steps.RESERVED) - set(rows)) == []
+    assert sorted(set(step.RESERVED) - set(rows)) == []
 
 
 def test_every_refiner_and_scorer_is_on_the_page_of_the_job_with_its_arguments() -> None:
@@ -248,7 +250,7 @@ def test_the_job_in_the_readme_is_a_valid_job(tmp_path: Path) -> None:
     written = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     (tmp_path / "job.yaml").write_text(written[0], encoding="utf-8")
     loaded = thresher.load(tmp_path / "job.yaml", check=False)
-    assert [step.name for step in loaded.steps][-1] == "select:quality"
+    assert [one.name for one in loaded.steps][-1] == "select:quality"
 
 
 @pytest.mark.parametrize("path", [*HOUSE_PAGES, *PAGES, *RECIPES], ids=lambda path: path.stem)

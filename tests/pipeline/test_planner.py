@@ -14,10 +14,11 @@ from thresher.schemas.job import Job
 RECORD = {"date", "id", "meta", "source", "text", "url"}
 
 
-def job(folder: Path, *steps: Any, source: str = "in.jsonl") -> Job:
+def job(folder: Path, *steps: Any, source: str = "in.jsonl", **more: Any) -> Job:
     (folder / source).touch()
     described = {
         "name": "planned",
+        **more,
         "input": str(folder / source),
         "steps": list(steps),
         "output": {"path": str(folder / "out")},
@@ -25,8 +26,8 @@ def job(folder: Path, *steps: Any, source: str = "in.jsonl") -> Job:
     return thresher.load(described)
 
 
-def planned(folder: Path, *steps: Any, source: str = "in.jsonl") -> Plan:
-    return plan(job(folder, *steps, source=source))
+def planned(folder: Path, *steps: Any, source: str = "in.jsonl", **more: Any) -> Plan:
+    return plan(job(folder, *steps, source=source, **more))
 
 
 def operators(found: Plan) -> list[list[str]]:
@@ -252,3 +253,41 @@ def test_a_plan_is_described_stage_by_stage(tmp_path: Path) -> None:
             "keeps": [],
         },
     ]
+
+
+IMAGES = {"source": "shard.tar", "modality": "image-text"}
+
+
+def test_signals_of_images_are_computed_anew_behind_what_changes_images(tmp_path: Path) -> None:
+    found = planned(
+        tmp_path, rule("width > 100 and word_count > 2"), {"resize": {}}, rule("width > 10"), **IMAGES
+    )
+    assert operators(found) == [["width word_count", "Rules", "Resize", "width", "Rules"]]
+
+
+def test_signals_of_captions_and_addresses_outlive_a_change_of_the_image(tmp_path: Path) -> None:
+    steps = [rule("word_count > 2"), {"resize": {}}, rule("word_count > 3 and url_length < 100")]
+    found = planned(tmp_path, *steps, **IMAGES)
+    assert operators(found) == [["url_length word_count", "Rules", "Resize", "Rules"]]
+
+
+def test_signals_of_addresses_outlive_an_edit_of_the_text(tmp_path: Path) -> None:
+    steps = [rule("url_length < 100 and word_count > 2"), {"edit": "pii"}, rule("word_count > url_length")]
+    assert operators(planned(tmp_path, *steps)) == [
+        ["url_length word_count", "Rules", "Refine", "word_count", "Rules"]
+    ]
+
+
+def test_images_are_kept_for_the_output_with_what_resizing_adds(
+    tmp_path: Path,
+) -> None:
+    (first,) = planned(tmp_path, rule("width > 100"), **IMAGES).all_phases
+    assert "image" in first.keeps
+    assert planned(tmp_path, {"resize": {}}, **IMAGES).output[-2:] == ("original_width", "original_height")
+
+
+def test_keys_that_read_what_a_corpus_step_makes_wait_for_it(tmp_path: Path) -> None:
+    found = planned(tmp_path, {"frequency": {"of": "url"}, "as": "a"}, {"frequency": {"of": "a"}})
+    assert corpus_steps(found) == [["frequency:url"], ["frequency:a"]]
+    apart = planned(tmp_path, {"frequency": {"of": "url"}}, {"frequency": {"of": "text"}})
+    assert corpus_steps(apart) == [["frequency:url", "frequency:text"]]
