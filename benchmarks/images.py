@@ -238,7 +238,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "join": join,
     "growth": growing,
 }
-QUICK = {"pictures": 300, "distinct": 20, "samples": 1000, "hashed": 200, "hashes": 50_000, "pairs": 200}
+QUICK = {"pictures": 300, "distinct": 20, "samples": 1000, "hashed": 200, "hashes": 50_000, "pairs": 800}
 
 
 def main() -> None:

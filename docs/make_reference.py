@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
 from thresher.filters.rule_language import FUNCTIONS
 from thresher.filters.rule_sets import RULE_SETS
 from thresher.filters.signal_options import SignalOptions, choices_of
@@ -243,7 +242,7 @@ def _unit(signal: SignalSpec) -> str:
     if name in _UNITS:
         return _UNITS[name]
     if signal.family in ("header", "bytes", "pixels", "caption"):
-        return signal.unit or ("true or false" if signal.type == pa.bool_() else "text")
+        return signal.unit
     if doc.startswith("Whether (1 or 0)") or name in ("line_word_counts", "line_javascript_counts"):
         return "list, a number for each line"
     if name.startswith("line_") and name.endswith("_fractions"):

@@ -88,6 +88,11 @@ class Plan:
     scores: tuple[str, ...]
 
     @property
+    def weighed(self) -> tuple[str, ...]:
+        """The columns whose bytes are a record's weight, by which shards are cut."""
+        return _weighed(self.output)
+
+    @property
     def all_phases(self) -> tuple[Phase, ...]:
         return (*(phase for branch in self.branches for phase in branch.phases), *self.phases)
 
@@ -224,6 +229,8 @@ def _lay_out(
     for number, phase in enumerate(phases):
         made = set(base) if phase.reads_source else set()
         known = _lay_out_phase(phase, known, made, _wanted_apart(phase, phases[number + 1 :]))
+        if phase.edits and not phase.reads_source:  # which weighs its records again
+            phase.reads = tuple(sorted({*phase.reads, *_weighed(output)}))
     for number, phase in enumerate(phases):
         later = set(output) | {name for corpus in phase.corpus for name in corpus.reads}
         for other in (*phases[number + 1 :], *behind):
@@ -249,6 +256,11 @@ def _wanted_apart(phase: Phase, behind: Sequence[Phase]) -> frozenset[str]:
             wanted |= _untouched(step.reads, edited)
             edited |= {step.edits} - {""}
     return frozenset(name for name in wanted if set(inputs_of(name)) <= set(IMAGE_BASE))
+
+
+def _weighed(output: Sequence[str]) -> tuple[str, ...]:
+    """The columns by which a record is weighed: those that it has wherever steps run, and in any order."""
+    return tuple(name for name in output if name in IMAGE_BASE)
 
 
 def _is_signal(name: str) -> bool:

@@ -180,7 +180,7 @@ class _Run:
         sources = source_layers(parts, payload) if first and payload not in phase.edits else None
         if sources is not None:
             columns = tuple(name for name in columns if name != payload)
-        measured = self._plan.output if first or "image" in phase.edits else ()
+        measured = self._plan.weighed if first or phase.edits else ()
         missing = branch.missing if branch is not None and first else {}
         keep = OperatorRef.of(Keep, stream=stream, columns=columns, measured=measured, missing=dict(missing))
         operators = (*phase.operators, keep)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .decoders import Samples, by_opencv, by_pillow, takes_opencv
+from .decoders import Samples, by_opencv, by_pillow, by_turbo, takes_opencv
 from .header import ImageError, read_header
 from .header_model import Header
 from .orientation import oriented
@@ -61,12 +61,13 @@ def decode(
     header = header or read_header(data)
     scale = _scale(header, at_least)
     _check(header, scale, max_pixels)
-    keep = truncated == "keep"
     if takes_opencv(header):
         return oriented(_of_opencv(data, header, matte, "RGB"), header.orientation)
-    image = by_pillow(data, header, scale, grey=False, keep=keep)
-    pixels = _converted(image, header, matte, "RGB")
-    del image
+    pixels = by_turbo(data, header, scale, grey=False)
+    if pixels is None:
+        image = by_pillow(data, header, scale, grey=False, keep=truncated == "keep")
+        pixels = _converted(image, header, matte, "RGB")
+        del image
     return _upright(pixels, header)
 
 
@@ -89,9 +90,11 @@ def decode_grey(
     _check(header, scale, max_pixels)
     if takes_opencv(header):
         return oriented(_of_opencv(data, header, matte, "L"), header.orientation)
-    image = by_pillow(data, header, scale, grey=True, keep=truncated == "keep")
-    pixels = _converted(image, header, matte, "L")
-    del image
+    pixels = by_turbo(data, header, scale, grey=True)
+    if pixels is None:
+        image = by_pillow(data, header, scale, grey=True, keep=truncated == "keep")
+        pixels = _converted(image, header, matte, "L")
+        del image
     return _upright(pixels, header)
 
 

@@ -1,8 +1,8 @@
 """Images made smaller, in the modes of img2dataset.
 
 The side that a mode names gets `size` pixels, the other one its share, rounded to the nearest and at least 1.
-Downwards each pixel is the mean of the area that it
-covers (OpenCV's INTER_AREA), upwards it is interpolated by Lanczos' kernel of 8 x 8 pixels (INTER_LANCZOS4).
+Downwards each pixel is the mean of the area that it covers (as by OpenCV's INTER_AREA, but for one level of
+rounding), upwards it is interpolated by Lanczos' kernel of 8 x 8 pixels (INTER_LANCZOS4).
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ from .header_model import Header
 Pixels = npt.NDArray[np.uint8]
 Mode = Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]
 
-RESIZE_VERSION: Final = 1  # changes whenever pixels give other pixels
-MARGIN: Final = 1.25  # pixels that a JPEG is decoded to at least, for each one of the result in a row
+RESIZE_VERSION: Final = 2  # changes whenever pixels give other pixels
+# Pixels that a JPEG is decoded to at least, for each one of the result in a row. The nearer to 1, the more of
+# what a pixel shows comes from beside its area: with 1.1 the result has a PSNR of 51 dB, beside that of full
+# decoding, where edges are soft, of 35 dB in photographs and of 26 dB in small print; with 1.25 it has 1 dB
+# more, with 1.03 as much less.
+MARGIN: Final = 1.1
 
 
 def scaled_size(width: int, height: int, mode: Mode, size: int, only_larger: bool = False) -> tuple[int, int]:
@@ -68,15 +72,25 @@ def resize(
 def _scaled(pixels: Pixels, width: int, height: int) -> Pixels:
     if pixels.shape[1::-1] == (width, height):
         return pixels
-    cv2 = opencv()
-    smaller = width < pixels.shape[1] or height < pixels.shape[0]
-    how = cv2.INTER_AREA if smaller else cv2.INTER_LANCZOS4
     if pixels.shape[2] < 4:
-        return np.asarray(cv2.resize(pixels, (width, height), interpolation=how), np.uint8)
+        return _interpolated(pixels, width, height)
     # Colours weigh as much as they are opaque: the invisible ones must not shine through.
-    weighed = cv2.cvtColor(pixels, cv2.COLOR_RGBA2mRGBA)
-    weighed = cv2.resize(weighed, (width, height), interpolation=how)
+    cv2 = opencv()
+    weighed = _interpolated(cv2.cvtColor(pixels, cv2.COLOR_RGBA2mRGBA), width, height)
     return np.asarray(cv2.cvtColor(weighed, cv2.COLOR_mRGBA2RGBA), np.uint8)
+
+
+def _interpolated(pixels: Pixels, width: int, height: int) -> Pixels:
+    cv2 = opencv()
+    rows, columns = pixels.shape[:2]
+    halved = (columns, rows) == (2 * width, 2 * height)  # the one scale at which OpenCV is faster
+    if width <= columns and height <= rows and not halved:
+        from .area import mean_areas
+
+        return mean_areas(pixels, width, height)
+    smaller = width < columns or height < rows
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LANCZOS4
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=how), np.uint8)
 
 
 def decode_resized(

@@ -36,19 +36,23 @@ def _of_header() -> Iterator[SignalSpec]:
     yield _image("pixels", whole, pixels, "Width times height.", "header")
     yield _image("aspect", pa.float64(), "ratio, 1 or more", "The larger side by the smaller.", "header")
     doc = "jpeg, png, gif, webp, bmp, tiff, jpeg2000 or avif, told by the content."
-    yield _image("image_format", pa.string(), "", doc, "header")
+    yield _image("image_format", pa.string(), "text", doc, "header")
     doc = "Bytes of the encoded image for each pixel of a frame."
     yield _image("bytes_per_pixel", pa.float64(), "bytes per pixel", doc, "header")
     yield _image("frames", whole, "frames", "Pictures of an animation; 1 of others.", "header")
     yield _image(
-        "has_alpha", pa.bool_(), "", "Whether the header says that pixels may be transparent.", "header"
+        "has_alpha",
+        pa.bool_(),
+        "true or false",
+        "Whether the header says that pixels may be transparent.",
+        "header",
     )
 
 
 def _of_bytes() -> Iterator[SignalSpec]:
     yield _image("image_bytes", pa.int64(), "bytes", "Bytes of the encoded image.", "bytes")
     doc = "SHA-256 of the encoded image, in hexadecimal."
-    yield _image("image_sha256", pa.string(), "", doc, "bytes")
+    yield _image("image_sha256", pa.string(), "text", doc, "bytes")
 
 
 def _of_pixels() -> Iterator[SignalSpec]:
@@ -61,7 +65,7 @@ def _of_pixels() -> Iterator[SignalSpec]:
     yield _image("brightness", real, "grey level, 0 to 255", f"{picture}: mean.", "pixels")
     yield _image("contrast", real, "grey levels", f"{picture}: standard deviation.", "pixels")
     doc = f"{picture}: whether its contrast is below {UNIFORM_CONTRAST:g}: a blank, or a placeholder."
-    yield _image("near_uniform", pa.bool_(), "", doc, "pixels")
+    yield _image("near_uniform", pa.bool_(), "true or false", doc, "pixels")
     doc = (
         f"{picture}: perceptual hash (imagehash.phash), the mean's bit the highest; null where the image is "
         "near uniform."
@@ -83,11 +87,11 @@ def _of_caption() -> Iterator[SignalSpec]:
         "Whether the caption is the name of a file, such as IMG_2041.jpg or IMG_2041, or a number or hash as "
         "programs name files."
     )
-    yield SignalSpec("caption_is_file_name", pa.bool_(), "", doc, "", "caption")
+    yield SignalSpec("caption_is_file_name", pa.bool_(), "true or false", doc, "", "caption")
     doc = 'Whether the caption says nothing of the image, such as "thumbnail for version as of".'
     source = (
         "Sharma et al. 2018 (Conceptual Captions), section 3; Jia et al. 2021, arXiv:2102.05918, section 3"
     )
-    yield SignalSpec("caption_is_boilerplate", pa.bool_(), "", doc, source, "caption")
+    yield SignalSpec("caption_is_boilerplate", pa.bool_(), "true or false", doc, source, "caption")
     doc = "Chinese characters of the caption: those of the Unicode script Han."
     yield SignalSpec("han_char_count", pa.int64(), "characters", doc, "", "caption")

@@ -9,7 +9,7 @@ from typing import IO, Final
 
 from ..scratch import scratch
 
-MEMORY: Final = 64 << 20  # bytes of all bodies together, whole ones and those that are on their way
+MEMORY: Final = 32 << 20  # bytes of all bodies together, whole ones and those that are on their way
 DISK: Final = 2 << 30  # bytes in scratch files, beyond which nothing new is begun
 _HEAD: Final = 4096  # bytes that tell what a body is
 
@@ -32,6 +32,11 @@ class Bodies:
     def full(self) -> bool:
         """Whether as much is in files as may be."""
         return self.on_disk >= self.disk
+
+    @property
+    def crowded(self) -> bool:
+        """Whether half of the memory is taken, so that what is on its way needs the rest."""
+        return self.held >= self.memory // 2
 
     def take_place(self, size: int) -> bool:
         """Counts so many bytes in, or says that they have no place in memory."""

@@ -39,7 +39,8 @@ class Pool:
     """A thread with an event loop that downloads what is submitted.
 
     At most `concurrency` requests at a time, and at most so many bytes in memory as `bodies` lets: what comes
-    beyond that lies in scratch files until it is asked for.
+    beyond that lies in scratch files until it is asked for. While whoever asks is busy with what there is,
+    nothing new begins once half of that memory is taken.
     """
 
     def __init__(
@@ -72,16 +73,29 @@ class Pool:
         scheduler = self._scheduler
         if scheduler is not None:
             scheduler.first = row
-        while row not in self._outcomes:
-            if scheduler is not None and scheduler.held_up:
+            if scheduler.held_up and not self.bodies.crowded:
                 self._call(scheduler.go_on)
-            found = self._found.get()
+        while row not in self._outcomes:
+            found = self._next(scheduler)
             if isinstance(found, BaseException):
                 self._found.put(found)  # also for whoever asks next
                 cause = found.__cause__ if isinstance(found, ScratchFailure) else None
                 raise cause or found
             self._outcomes[found[0]] = found[1]
         return self._outcomes.pop(row)
+
+    def _next(self, scheduler: Scheduler | None) -> tuple[int, Outcome] | BaseException:
+        with suppress(queue.Empty):
+            return self._found.get_nowait()
+        if scheduler is None:
+            return self._found.get()
+        scheduler.awaited = True
+        if scheduler.held_up:
+            self._call(scheduler.go_on)
+        try:
+            return self._found.get()
+        finally:
+            scheduler.awaited = False
 
     def close(self) -> None:
         """Ends the thread and its connections, and removes what nobody has asked for."""

@@ -70,7 +70,8 @@ class Scheduler:
         self._ready: list[tuple[int, str]] = []  # the row that a host has next; it may have moved on since
         self._running: set[asyncio.Task[None]] = set()
         self.first = 0  # the row that everybody waits for
-        self.held_up = False  # whether something would have begun, were there not too much in files
+        self.held_up = False  # whether something would have begun, were there not too much of what is done
+        self.awaited = True  # whether somebody waits for `first`, and does not work on what there is
 
     def add(self, row: int, target: Target) -> None:
         """Takes an address; `advance` begins what may begin."""
@@ -85,14 +86,25 @@ class Scheduler:
             if not self._may_begin(host, at) or host.waiting[0][0] != row:
                 heappop(self._ready)
                 continue
-            # Were there no exception for the first row, what lies in files would wait for it for ever.
-            if self._bodies.full and row > self.first:
-                self.held_up = True
+            # Said before it is known: whoever begins to wait meanwhile must see it, or be seen.
+            self.held_up = True
+            if self._too_much(row):
                 return
+            self.held_up = False
             heappop(self._ready)
             _, address = heappop(host.waiting)
             self._begin(host, address, at)
             self._offer(name, host)
+
+    def _too_much(self, row: int) -> bool:
+        """Whether what is done has to be taken first.
+
+        Were there no exception for the first row, what lies in files would wait for it for ever. And files
+        are only for those who cannot take what there is.
+        """
+        if row <= self.first:
+            return False
+        return self._bodies.full or (self._bodies.crowded and not self.awaited)
 
     def go_on(self) -> None:
         """Looks again whether there is too much."""

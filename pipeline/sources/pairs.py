@@ -11,23 +11,28 @@ from .jsonl import RecordError, dump, parse_object, take_id, take_string
 
 # Where no column is named: img2dataset calls a caption `caption`, DataComp's pool `text`.
 CAPTIONS: Final = ("text", "caption")
-_PLAIN: Final = (str, int, bool, type(None))
+_PLAIN: Final = frozenset((str, int, bool, type(None)))
+_COPIED: Final = 1 << 16  # bytes of an image up to which a copy costs less than hashing in pieces
+_ENCODE: Final = msgspec.json.Encoder().encode
 IDS: Final = ("id",)
 IDS_OF_SAMPLES: Final = ("id", "uid")  # DataComp's shards say uid
 
 
-def pair_id(url: str | None, image: bytes | None, caption: str | None) -> str:
+def pair_id(url: str | None, image: bytes | memoryview | None, caption: str | None) -> str:
     """The id of a pair that has none: xxh3-128 of its URL, a zero byte, the encoded image if there is one
     with another zero byte, and the caption. So the id of an address and its caption is their `content_id`."""
     import xxhash
 
-    digest = xxhash.xxh3_128((url or "").encode("utf-8", "replace"))
-    digest.update(b"\0")
-    if image is not None:
-        digest.update(image)
-        digest.update(b"\0")
-    digest.update((caption or "").encode("utf-8", "replace"))
-    return str(digest.hexdigest())
+    before = (url or "").encode("utf-8", "replace")
+    after = (caption or "").encode("utf-8", "replace")
+    if image is None:
+        return xxhash.xxh3_128_hexdigest(before + b"\0" + after)
+    if len(image) <= _COPIED:
+        return xxhash.xxh3_128_hexdigest(b"\0".join((before, image, after)))
+    digest = xxhash.xxh3_128(before + b"\0")
+    digest.update(image)
+    digest.update(b"\0" + after)
+    return digest.hexdigest()
 
 
 class PairFields:
@@ -46,39 +51,60 @@ class PairFields:
 
     def identity(self, fields: dict[str, Any]) -> str | None:
         """The id that the object gives, taken out of it. Raises RecordError."""
-        return next((found for name in self._ids if (found := take_id(fields, name))), None)
+        for name in self._ids:
+            if name in fields and (found := take_id(fields, name)):
+                return found
+        return None
 
     def record(
         self,
         fields: dict[str, Any],
         identity: str | None,
-        image: bytes | None = None,
+        image: bytes | memoryview | None = None,
         caption: str | None = None,
     ) -> dict[str, Any]:
         """The arguments of `Rows.add` without `source`; what is not taken goes to `meta`.
 
         `caption` is one from elsewhere, which counts unless `columns` names a field. Raises RecordError.
         """
+        id, url, date, meta, text = self.take(fields, identity, image, caption)
+        return {"id": id, "url": url, "date": date, "meta": meta, "text": text, "payload": image}
+
+    def take(
+        self,
+        fields: dict[str, Any],
+        identity: str | None,
+        image: bytes | memoryview | None,
+        caption: str | None,
+    ) -> tuple[str, str | None, str | None, str | None, str | None]:
+        """The same: id, url, date, meta and text."""
         try:
             if caption is None or self.names_caption:
-                found = (take_string(fields, name) for name in self._captions)
-                caption = next((text for text in found if text is not None), caption)
+                for name in self._captions:
+                    if (text := _take_string(fields, name)) is not None:
+                        caption = text
+                        break
             else:
                 for name in self._captions:  # img2dataset writes it twice
                     if fields.get(name) == caption:
                         del fields[name]
-            url = take_string(fields, self._url)
-            return {
-                "id": identity or pair_id(url, image, caption),
-                "url": url,
-                "date": take_string(fields, self._date),
-                "meta": encode_fields(fields) if fields else None,
-                "text": caption,
-                "payload": image,
-            }
+            url, date = _take_string(fields, self._url), _take_string(fields, self._date)
+            meta = encode_fields(fields) if fields else None
+            return identity or pair_id(url, image, caption), url, date, meta, caption
         except RecordError as error:
             error.record = error.record or identity
             raise
+
+
+def _take_string(fields: dict[str, Any], name: str) -> str | None:
+    """What `take_string` does, sooner where there is no such field or its string is plain."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    if type(value) is str and value.isascii():
+        del fields[name]
+        return value
+    return take_string(fields, name)
 
 
 def encode_fields(fields: Mapping[str, Any]) -> str:
@@ -86,12 +112,13 @@ def encode_fields(fields: Mapping[str, Any]) -> str:
 
     Raises RecordError.
     """
-    for value in fields.values():
-        kind = type(value)
-        if kind not in _PLAIN and not (kind is float and value - value == 0.0):
-            return dump(fields)
+    if not _PLAIN.issuperset(map(type, fields.values())):
+        for value in fields.values():
+            kind = type(value)
+            if kind not in _PLAIN and not (kind is float and value - value == 0.0):
+                return dump(fields)
     try:
-        return msgspec.json.encode(fields).decode()
+        return _ENCODE(fields).decode()
     except (UnicodeEncodeError, OverflowError, msgspec.MsgspecError):
         return dump(fields)
 

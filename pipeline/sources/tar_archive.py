@@ -9,11 +9,15 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from io import FileIO
+from typing import Final, Protocol
 
-from .compression import Decoded, Fault
+import numpy as np
+import pyarrow as pa
+
+from .compression import Fault
 
 BLOCK: Final = 512
 _ZEROS: Final = bytes(BLOCK)
@@ -21,6 +25,7 @@ _BLANKS: Final = 8 * ord(" ")  # the checksum is taken with blanks in its own pl
 _ADLER: Final = 65_521  # the low half of Adler-32 is one more than the sum of the bytes, modulo this
 _MOST_EXTENSION: Final = 1 << 20  # bytes of a PAX header or a long name; a choice of ours
 _LARGEST: Final = 1 << 62
+_PIECE: Final = 1 << 20  # bytes asked of a file at a time
 
 # Type flags (POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar, src/tar.h).
 _FILE: Final = ord("0")
@@ -33,8 +38,8 @@ _WITHOUT_DATA: Final[Mapping[int, str]] = {
     ord("5"): "folder",
     ord("6"): "fifo",
 }
-# Name, size, checksum with the byte behind it, flag, and the first byte of the prefix, in a header as usual.
-_PLAIN: Final = struct.Struct("100s24x11s13x6sBxB188xB166x")
+# Name, size and checksum, each with the byte behind it, flag, first byte of the prefix, in a header as usual.
+_PLAIN: Final = struct.Struct("100s24x11sB12x6sBxB188xB166x")
 _PAX: Final = b"xX"
 _PAX_GLOBAL: Final = ord("g")
 _GNU_NAME: Final = ord("L")
@@ -62,6 +67,37 @@ class _Broken(Exception):
         self.detail = detail
 
 
+class Stream(Protocol):
+    """What an archive is read from: Decoded, or PlainFile."""
+
+    fault: Fault | None
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """All bytes, in pieces as they come; with a fault they end."""
+
+
+class PlainFile:
+    """A file that is not compressed, from where it stands.
+
+    Pieces lie in memory of Arrow's, which keeps it at hand: bytes of this size go back to the system with
+    each piece, and to have them again takes longer than to read them.
+    """
+
+    fault: Fault | None = None
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+
+    def pieces(self) -> Iterator[memoryview]:
+        """See Stream. Raises OSError as the file system does."""
+        while True:
+            room = np.frombuffer(pa.allocate_buffer(_PIECE), np.uint8).data
+            count = self._file.readinto(room)
+            if not count:
+                return
+            yield room[:count]
+
+
 class TarArchive:
     """Goes from member to member. Where it can go no further `fault` says why; what came before stands.
 
@@ -70,12 +106,13 @@ class TarArchive:
     compression.
     """
 
-    def __init__(self, stream: Decoded) -> None:
+    def __init__(self, stream: Stream) -> None:
         self.fault: Fault | None = None
         self._stream = stream
         self._pieces = stream.pieces()
-        self._pending: tuple[bytes, int] | None = None  # a piece of which the beginning has been used
-        self._window = b""
+        # A piece of which the beginning has been used.
+        self._pending: tuple[bytes | memoryview, int] | None = None
+        self._window: bytes | memoryview = b""
         self._at = 0  # in the window
         self._base = 0  # of the window, decoded
         self._left = 0  # bytes of the member at hand, padding included, that are still to be passed
@@ -104,19 +141,27 @@ class TarArchive:
         if size > len(self._window) - self._at and not self._fill(size):
             self._cut("the archive ends inside a member")
             return None
-        found = self._window[self._at : self._at + size]
+        found = bytes(self._window[self._at : self._at + size])
         self._at += size
         self._left -= size
         self._size = 0
         return found
+
+    def held_from(self, offset: int) -> tuple[bytes | memoryview, int]:
+        """What is in memory, and where in it the decoded offset is; negative where it is there no longer."""
+        return self._window, offset - self._base
+
+    def go_on(self, at: int) -> None:
+        """Takes what has the place `at` in memory for the next header."""
+        self._at, self._left, self._size = at, 0, 0
 
     def _next_plain(self) -> TarMember | None:
         """The next member where all of it is as usual: most are, and this takes a third of the time."""
         at, window = self._at, self._window
         if len(window) - at < BLOCK:
             return None
-        name, size, stated, end, flag, prefix = _PLAIN.unpack_from(window, at)
-        if end or flag != _FILE or prefix or not (size.isdigit() and stated.isdigit()):
+        name, size, twelfth, stated, end, flag, prefix = _PLAIN.unpack_from(window, at)
+        if end or twelfth & 0xDF or flag != _FILE or prefix or not (size.isdigit() and stated.isdigit()):
             return None
         total = (
             (zlib.adler32(window[at : at + BLOCK]) & 0xFFFF) - sum(stated) - window[at + 155] + _BLANKS - 1
@@ -185,7 +230,7 @@ class TarArchive:
             else:
                 self._cut("the blocks of zeros that end an archive are missing")
             return None
-        header = self._window[self._at : self._at + BLOCK]
+        header = bytes(self._window[self._at : self._at + BLOCK])
         if header == _ZEROS:
             if began:
                 raise _Broken("no member follows its extended header")
@@ -207,7 +252,7 @@ class TarArchive:
         if not self._fill(padded):
             self._cut("the archive ends inside an extended header")
             return None
-        body = self._window[self._at : self._at + length]
+        body = bytes(self._window[self._at : self._at + length])
         self._at += padded
         return body
 
@@ -226,7 +271,7 @@ class TarArchive:
         """Looks at what follows the end of the archive, which should be zeros."""
         offset = self._base + self._at
         while True:
-            rest = self._window[self._at :]
+            rest = bytes(self._window[self._at :])
             if rest.strip(b"\0"):
                 self._end(
                     "trailing_data", f"what follows the end of the archive, at byte {offset}, is not zero"
@@ -265,7 +310,7 @@ class TarArchive:
         self._window, self._at, self._base = b"".join(parts), 0, position
         return held >= size
 
-    def _take_piece(self) -> tuple[bytes, int]:
+    def _take_piece(self) -> tuple[bytes | memoryview, int]:
         """The next piece of the stream and how much of it has been used; an empty one at the end."""
         found, self._pending = self._pending, None
         return found or (next(self._pieces, b""), 0)

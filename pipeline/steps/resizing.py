@@ -10,11 +10,11 @@ import pyarrow as pa
 from ...filters.image.decode import decode
 from ...filters.image.encode import encode
 from ...filters.image.header import Header, ImageError, read_header
-from ...filters.image.resize import decode_resized
+from ...filters.image.resize import RESIZE_VERSION, decode_resized
 from ...schemas.ledger import ERROR
 from ..operator import Operator, Output
 
-BATCH_BYTES: Final = 32 << 20  # of images that a batch holds, about: they may have grown
+BATCH_BYTES: Final = 16 << 20  # of images that a batch holds, about: they may have grown
 
 
 class _Made(NamedTuple):
@@ -33,8 +33,14 @@ class Resize(Operator):
     the fingerprint. Images of several frames are counted as `animations`.
     """
 
-    version = 1
-    kernels: ClassVar[tuple[str, ...]] = ("cv2", "PIL.JpegImagePlugin", "PIL.PngImagePlugin")
+    version = RESIZE_VERSION
+    kernels: ClassVar[tuple[str, ...]] = (
+        "cv2",
+        "numba",
+        "simplejpeg",
+        "PIL.JpegImagePlugin",
+        "PIL.PngImagePlugin",
+    )
 
     def __init__(self, step: str, options: Mapping[str, Any], libraries: str) -> None:
         self._step, self._options = step, options

@@ -11,11 +11,13 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thresher.pipeline.sources import tar_index, tar_samples
 from thresher.pipeline.sources.limits import ReadLimits
 
 from ..pipeline.sources import archives
@@ -24,6 +26,13 @@ from ..pipeline.sources.image_records import Records, read_images_of
 
 SAMPLES = [(f"{n}.{suffix}", suffix.encode() * (200 + 97 * n)) for n in range(6) for suffix in ("jpg", "txt")]
 END = bytes(1024)
+
+
+@pytest.fixture(autouse=True, params=["by member", "indexed"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How archives are read, whatever else this process has read."""
+    module = tar_index if request.param == "indexed" else None
+    monkeypatch.setattr(tar_samples, "compiled", SimpleNamespace(module=lambda: module))
 
 
 def read_tar(path: Path, data: bytes, **split: Any) -> tuple[Records, dict[tuple[str, str], int]]:
@@ -103,6 +112,13 @@ def test_numbers_in_base_256_are_read_and_negative_or_huge_ones_refused(tmp_path
         )
         assert images(records) == [b"J"]
         assert outcomes["file", "error:bad_header"] == 1
+
+
+def test_a_size_of_twelve_digits_is_read_wherever_it_stands(tmp_path: Path) -> None:
+    data = regular(b"0.jpg", b"J") + block(b"1.jpg", b"000000000013") + padded(b"k" * 11)
+    records, outcomes = read_tar(tmp_path / "a.tar", data + regular(b"2.jpg", b"L") + END)
+    assert images(records) == [b"J", b"k" * 11, b"L"]
+    assert outcomes["file", "read"] == 1
 
 
 @pytest.mark.parametrize("size", [b"77777777777\0", b"\x80" + (1 << 60).to_bytes(11, "big")])

@@ -88,7 +88,7 @@ run: {workers: 0}
         'job.yaml:11: steps[4].language.keep[0]: "english" is not a language code; write en for lid.176 or'
         " eng_Latn for GlotLID",
         'job.yaml:12: steps[4].language.max_chars: "many" is not a whole number',
-        'job.yaml:15: output.format: "parqet" is not one of parquet, jsonl, webdataset;'
+        'job.yaml:15: output.format: "parqet" is not one of parquet, jsonl, webdataset, datacomp;'
         ' did you mean "parquet"?',
         'job.yaml:16: output.shard: "big" is not a size in bytes; write 256MB or 1GiB',
         'job.yaml:17: run.workers: "0" must be at least 1',

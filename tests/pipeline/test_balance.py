@@ -16,6 +16,7 @@ import pytest
 import thresher
 from test_dedup_clusters import ledger, run_inline
 from test_whole_jobs import shards, split_input
+from thresher.jobs.problems import JobFileError
 from thresher.pipeline.planner import describe
 from thresher.schemas.contracts import AssetError
 
@@ -153,8 +154,8 @@ def test_a_list_that_cannot_be_used_is_named_before_anything_runs(tmp_path: Path
     with pytest.raises(AssetError, match=r"entries\.txt: has no entry"):
         describe(thresher.load(job))
     (tmp_path / "entries.txt").unlink()
-    with pytest.raises(AssetError, match=r"entries\.txt"):
-        describe(thresher.load(job))
+    with pytest.raises(JobFileError, match=r"steps\[0\]\.balance\.entries: .*entries\.txt"):
+        thresher.load(job)
 
 
 def test_what_is_left_out_of_the_list_is_told(tmp_path: Path) -> None:

@@ -310,3 +310,23 @@ def test_stages_run_where_their_step_says_and_those_between_where_the_job_does(t
     assert list(places) == [(None, plain), ("ray", gpu), ("beam", plain)]
     assert {name for name, on, _ in seen if on == "ray"} == {"score"}
     assert all(name.startswith("dedup") for name, on, _ in seen if on == "beam")
+
+
+def test_shards_are_cut_at_the_same_records_wherever_an_edit_runs(tmp_path: Path) -> None:
+    pages = [
+        {"id": f"{n}", "text": f"Page {n} tells of rivers and hills.\n" + "12 likes\n" * (n % 7)}
+        for n in range(90)
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(page) + "\n" for page in pages))
+    found = []
+    for number, placed in enumerate(({}, {"on": "ray"}, {"resources": {"cpus": 2}})):
+        spec = {
+            "name": "cut",
+            "input": str(tmp_path / "in.jsonl"),
+            "steps": [{"rule": "word_count > 2"}, {"edit": "refinedweb_lines", **placed}],
+            "output": {"path": str(tmp_path / f"out{number}"), "shard": "1KB"},
+        }
+        with any_engine():
+            found.append([shard.sha256 for shard in thresher.run(thresher.load(spec, check=False)).shards])
+    assert len(found[0]) > 3
+    assert found[0] == found[1] == found[2]

@@ -194,6 +194,26 @@ def test_nothing_new_begins_when_the_files_are_full_but_what_everybody_waits_for
             pool.close()
 
 
+def test_nothing_new_begins_while_nobody_waits_and_half_of_the_memory_is_taken() -> None:
+    body = JPEG + bytes(100_000)
+    bodies = Bodies(memory=40 * len(body))
+    with Site({"/a": answer(body)}) as site:
+        pool = Pool(options(concurrency=4, per_host=4), bodies)
+        try:
+            pool.submit([(0, site.url("/a"))])
+            taken = [pool.outcome(0).body]  # from now on whoever asks is busy
+            pool.submit([(row, site.url("/a")) for row in range(1, 100)])
+            while bodies.held < 20 * len(body):
+                time.sleep(0.01)
+            time.sleep(0.1)
+            assert bodies.held <= 24 * len(body)
+            taken += [pool.outcome(row).body for row in range(1, 100)]
+            assert [one.take() == body for one in taken if one] == [True] * 100
+            assert bodies.held == 0
+        finally:
+            pool.close()
+
+
 def test_a_closed_pool_leaves_no_files() -> None:
     go_on, bodies = threading.Event(), Bodies(memory=0)
     with stalled({"/a": answer()}, go_on) as site:

@@ -7,6 +7,7 @@ import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -17,13 +18,20 @@ import xxhash
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from thresher.pipeline.sources import ContainerCounts, Split, guess_format
+from thresher.pipeline.sources import ContainerCounts, Split, guess_format, tar_index, tar_samples
 from thresher.pipeline.sources.limits import ReadLimits
 from thresher.pipeline.sources.reader import count, read_images
 
 from . import archives
 from .image_records import Records, plan_images, read_images_of, read_split
 from .web_server import Server
+
+
+@pytest.fixture(autouse=True, params=["by member", "indexed"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How archives are read, whatever else this process has read."""
+    module = tar_index if request.param == "indexed" else None
+    monkeypatch.setattr(tar_samples, "compiled", SimpleNamespace(module=lambda: module))
 
 
 def read_tar(path: Path, **split: Any) -> Records:
@@ -67,6 +75,13 @@ def test_an_id_that_is_not_given_comes_from_url_image_and_caption(tmp_path: Path
     assert ids == [xxhash.xxh3_128_hexdigest(b"u\0J\0c"), xxhash.xxh3_128_hexdigest(b"\0J\0")]
     moved = archives.write(tmp_path / "b.tar", [(f"x{name}", content) for name, content in members])
     assert [record["id"] for record in read_tar(moved)] == ids
+
+
+def test_an_id_is_the_same_however_long_the_image_is(tmp_path: Path) -> None:
+    sizes = [1, 1 << 16, (1 << 16) + 1, 3 << 20]
+    path = archives.write(tmp_path / "a.tar", [(f"{n}.jpg", b"J" * size) for n, size in enumerate(sizes)])
+    expected = [xxhash.xxh3_128_hexdigest(b"\0" + b"J" * size + b"\0") for size in sizes]
+    assert [record["id"] for record in read_tar(path)] == expected
 
 
 def test_what_webdataset_itself_writes_is_read_as_it_reads_it(tmp_path: Path) -> None:
