@@ -12,7 +12,6 @@ from .jsonl import RecordError, dump, parse_object, take_id, take_string
 # Where no column is named: img2dataset calls a caption `caption`, DataComp's pool `text`.
 CAPTIONS: Final = ("text", "caption")
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
-_COPIED: Final = 1 << 16  # bytes of an image up to which a copy costs less than hashing in pieces
 _ENCODE: Final = msgspec.json.Encoder().encode
 IDS: Final = ("id",)
 IDS_OF_SAMPLES: Final = ("id", "uid")  # DataComp's shards say uid
@@ -25,13 +24,11 @@ def pair_id(url: str | None, image: bytes | memoryview | None, caption: str | No
 
     before = (url or "").encode("utf-8", "replace")
     after = (caption or "").encode("utf-8", "replace")
-    if image is None:
-        return xxhash.xxh3_128_hexdigest(before + b"\0" + after)
-    if len(image) <= _COPIED:
-        return xxhash.xxh3_128_hexdigest(b"\0".join((before, image, after)))
     digest = xxhash.xxh3_128(before + b"\0")
-    digest.update(image)
-    digest.update(b"\0" + after)
+    if image is not None:
+        digest.update(image)
+        after = b"\0" + after
+    digest.update(after)
     return digest.hexdigest()
 
 
@@ -88,7 +85,8 @@ class PairFields:
                 for name in self._captions:  # img2dataset writes it twice
                     if fields.get(name) == caption:
                         del fields[name]
-            url, date = _take_string(fields, self._url), _take_string(fields, self._date)
+            url = _take_string(fields, self._url) if self._url in fields else None
+            date = _take_string(fields, self._date) if self._date in fields else None
             meta = encode_fields(fields) if fields else None
             return identity or pair_id(url, image, caption), url, date, meta, caption
         except RecordError as error:
@@ -97,10 +95,8 @@ class PairFields:
 
 
 def _take_string(fields: dict[str, Any], name: str) -> str | None:
-    """What `take_string` does, sooner where there is no such field or its string is plain."""
+    """What `take_string` does, sooner where the string is plain."""
     value = fields.get(name)
-    if value is None:
-        return None
     if type(value) is str and value.isascii():
         del fields[name]
         return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from ...schemas.records import RAW_TEXT
 from .rows import MAX_BYTES, MAX_ROWS
 
 _ROOM: Final = MAX_BYTES + (1 << 20)  # a full batch, but for images larger than this excess
-_TAKEN: Final = ("id", "url", "date", "meta", "text", "content_type", "error", "detail")
+_RARE: Final = ("content_type", "error", "detail")
 
 
 class _Packed:
@@ -58,8 +58,14 @@ class SampleRows:
         self._begin()
 
     def _begin(self) -> None:
-        self._rows: list[tuple[Any, ...]] = []
+        # A list a column: rows that were tuples would each be one more object for the collector to look at.
+        self._ids: list[str] = []
+        self._urls: list[str | None] = []
         self._offsets: list[int] = []
+        self._dates: list[str | None] = []
+        self._metas: list[str | None] = []
+        self._texts: list[str | bytes | None] = []
+        self._rare: dict[str, dict[int, str]] = {name: {} for name in _RARE}
         self._payloads = _Packed()
         self._ends: list[int] = [0]  # of each row's payload
         self._size = 0  # of all of them
@@ -67,12 +73,12 @@ class SampleRows:
         self._bytes = 0  # of text and meta
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._ids)
 
     @property
     def full(self) -> bool:
         """See Rows."""
-        return len(self._rows) >= MAX_ROWS or self._bytes + self._size >= MAX_BYTES
+        return len(self._ids) >= MAX_ROWS or self._bytes + self._size >= MAX_BYTES
 
     def add(
         self,
@@ -83,19 +89,24 @@ class SampleRows:
         meta: str | None = None,
         text: str | bytes | None = None,
         payload: bytes | memoryview | None = None,
-        content_type: str | None = None,
-        error: str | None = None,
-        detail: str | None = None,
+        **rare: str | None,
     ) -> None:
-        """Adds a record; `text` as bytes must be valid UTF-8."""
+        """Adds a record; `text` as bytes must be valid UTF-8, `rare` are its other columns."""
         if payload is None:
-            self._without.append(len(self._rows))
+            self._without.append(len(self._ids))
         else:
             begin = self._size
             self._size += len(payload)
             self._payloads.put(payload, begin, self._size)
-        self._rows.append((id, url, date, meta, text, content_type, error, detail))
+        for name, value in rare.items():
+            if value is not None:
+                self._rare[name][len(self._ids)] = value
+        self._ids.append(id)
+        self._urls.append(url)
         self._offsets.append(offset)
+        self._dates.append(date)
+        self._metas.append(meta)
+        self._texts.append(text)
         self._ends.append(self._size)
         if text:
             self._bytes += len(text)
@@ -104,16 +115,25 @@ class SampleRows:
 
     def take(self) -> pa.RecordBatch:
         """The rows so far as one batch; none are left."""
-        values = zip(_TAKEN, zip(*self._rows, strict=True), strict=True)
-        columns = {name: pa.array(column, RAW_TEXT.field(name).type) for name, column in values}
+        rows = len(self._ids)
         numbers = pa.array(self._offsets, pa.int64()).cast(pa.string())
-        columns["source"] = pc.binary_join_element_wise(self._before, numbers, "")
-        columns["payload"] = self._payload_array()
+        columns = {
+            "id": pa.array(self._ids, pa.string()),
+            "url": pa.array(self._urls, pa.string()),
+            "source": pc.binary_join_element_wise(self._before, numbers, ""),
+            "date": pa.array(self._dates, pa.string()),
+            "meta": pa.array(self._metas, pa.string()),
+            "text": pa.array(self._texts, pa.string()),
+            "payload": self._payload_array(),
+        }
+        for name, values in self._rare.items():
+            told = [values.get(row) for row in range(rows)] if values else None
+            columns[name] = pa.nulls(rows, pa.string()) if told is None else pa.array(told, pa.string())
         self._begin()
         return pa.RecordBatch.from_arrays([columns[name] for name in RAW_TEXT.names], schema=RAW_TEXT)
 
     def _payload_array(self) -> pa.Array:
-        rows = len(self._rows)
+        rows = len(self._ids)
         if len(self._without) == rows:
             return pa.nulls(rows, pa.binary())
         ends = pa.array(self._ends, pa.int32())  # raises above 2 GiB
