@@ -48,6 +48,7 @@ EXTRAS = {
         "aiohttp>=3.10",
         "opencv-python-headless>=4.10",
         "pillow>=11.3",
+        "simplejpeg>=1.9",
     ],
     "languages": ["fugashi>=1.3", "jieba>=0.42.1", "pythainlp>=5.0", "unidic-lite>=1.0.8"],
     "kenlm": ["kenlm>=0.3.0", "sentencepiece>=0.2"],

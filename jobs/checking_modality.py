@@ -19,7 +19,12 @@ _IMAGE_FORMATS: Final = ("webdataset", "parquet", "image-folder")
 NO_IMAGES_YET: Final = "looks at images, which are only there after download"
 _LIST_FORMATS: Final = ("csv", "tsv", "jsonl")
 # Import name of each package without which images are neither fetched nor looked at.
-_PACKAGES: Final = {"aiohttp": "aiohttp", "cv2": "opencv-python-headless", "PIL": "pillow"}
+_PACKAGES: Final = {
+    "aiohttp": "aiohttp",
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "simplejpeg": "simplejpeg",
+}
 
 
 def check_modality(outline: Outline) -> Iterator[Problem]:

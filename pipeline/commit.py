@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .accounts import Accounts
 from .operator import Output
-from .row_groups import RowGroups
+from .row_groups import GROUP_BYTES, RowGroups
 from .stage import Committed, StreamRef, TaskId
 from .storage import Place, place
 from .store import HashedFile, put_new, remove, settle, unfinished
+
+IMAGE_BYTES: Final = 8 << 20  # of a row group
 
 
 class StreamWriter:
@@ -24,7 +26,8 @@ class StreamWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._file = HashedFile(path)
         self._columns = tuple(schema.names)
-        self._groups = RowGroups(schema)
+        # A group of images is in memory three times while it is written.
+        self._groups = RowGroups(schema, size=IMAGE_BYTES if "image" in schema.names else GROUP_BYTES)
         self._rows = 0
         lean = {
             field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_binary(field.type)

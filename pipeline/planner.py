@@ -20,6 +20,7 @@ from .steps.text import Signals
 
 BASE = ("id", "url", "source", "date", "meta", "text", "input")
 IMAGE_BASE = (*BASE, "image")
+TAR_INDEX = "thresher.pipeline.sources.tar_index"
 
 
 @dataclass
@@ -86,6 +87,7 @@ class Plan:
     steps: tuple[str, ...]  # of `phases`
     output: tuple[str, ...]
     scores: tuple[str, ...]
+    reads_tars: bool
 
     @property
     def weighed(self) -> tuple[str, ...]:
@@ -100,8 +102,10 @@ class Plan:
     def kernels(self) -> tuple[str, ...]:
         """The modules that the operators of the job compile or load."""
         refs = [ref for phase in self.all_phases for ref in phase.operators]
-        named = (kernels_of(ref) for ref in refs)
-        return tuple(dict.fromkeys(name for names in named for name in names))
+        named = dict.fromkeys(name for ref in refs for name in kernels_of(ref))
+        if self.reads_tars and any(name.startswith("thresher.") for name in named):
+            named[TAR_INDEX] = None  # without other kernels it is loaded where a tar is worth it
+        return tuple(named)
 
 
 def plan(job: Job, allow_code: bool = False) -> Plan:
@@ -147,6 +151,7 @@ def plan(job: Job, allow_code: bool = False) -> Plan:
         tuple(step.name for step in job.steps) if trunk else (),
         output,
         scores,
+        any(source.format == "webdataset" or source.path.endswith(".tar") for source in job.input),
     )
 
 

@@ -7,5 +7,6 @@ def image_libraries() -> str:
     """Their names and versions. Raises ImportError where one is missing."""
     import cv2
     import PIL
+    import simplejpeg  # type: ignore[import-untyped]
 
-    return f"cv2 {cv2.__version__} PIL {PIL.__version__}"
+    return f"cv2 {cv2.__version__} PIL {PIL.__version__} simplejpeg {simplejpeg.__version__}"

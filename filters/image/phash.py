@@ -27,6 +27,9 @@ _LOW: Final = 8  # frequencies of each direction that count
 _EQUAL: Final = 1e-6
 _PRECISION: Final = 22  # bits of Pillow's fixed-point weights (Pillow, src/libImaging/Resample.c)
 _HALF: Final = 1 << (_PRECISION - 1)
+_TALL: Final = (
+    100  # times as high as wide: Pillow resizes the height of such an image first (PIL/Image.py, resize)
+)
 _LOBES: Final = 3.0  # half the width of the Lanczos filter, in pixels of the smaller image
 
 _COSINES: Final = np.array(
@@ -112,10 +115,16 @@ def shrink(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     import cv2
 
     height, width = grey.shape
-    turned = np.empty((SIDE, height), np.uint8)
-    _resample(cv2.transpose(grey), *_weights(width), turned)
-    small = np.empty((SIDE, SIDE), np.uint8)
-    _resample(cv2.transpose(turned), *_weights(height), small)
+    if height > _TALL * width:
+        lower = _resized(grey, height)
+        return np.ascontiguousarray(_resized(cv2.transpose(lower), width).T)
+    turned = _resized(cv2.transpose(grey), width)
+    return _resized(cv2.transpose(turned), height)
+
+
+def _resized(rows: npt.NDArray[Any], size: int) -> npt.NDArray[np.uint8]:
+    small = np.empty((SIDE, rows.shape[1]), np.uint8)
+    _resample(np.ascontiguousarray(rows), *_weights(size), small)
     return small
 
 

@@ -88,9 +88,8 @@ class LocalEngine:
         self._workers, self._run = workers, run
         self._context = multiprocessing.get_context("forkserver")
         # Libraries are imported, and kernels compiled or loaded, once: in the server that workers fork from.
-        compiled = any(name.startswith("thresher.") for name in kernels)
-        own = ["thresher.pipeline.engines.preload_kernels"] if compiled else []
-        self._context.set_forkserver_preload(["thresher.pipeline.engines.preload", *own, *kernels])
+        rooms = "thresher.pipeline.engines"
+        self._context.set_forkserver_preload([f"{rooms}.preload", *kernels, f"{rooms}.preload_kernels"])
         self._pool: ProcessPoolExecutor | None = None
         self._size = workers  # of the pool
 

@@ -1,5 +1,8 @@
-"""What kernels share, computed once in the process that workers are forked from."""
+"""What the kernels of texts share, computed once in the process that workers are forked from."""
 
-from ...filters.text.characters import character_classes
+import sys
 
-character_classes()
+CHARACTERS = "thresher.filters.text.characters"
+
+if CHARACTERS in sys.modules:
+    sys.modules[CHARACTERS].character_classes()

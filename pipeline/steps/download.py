@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from ...schemas import images as schema
 from ..operator import Operator, Output
+from .binary import binary_array
 
 if TYPE_CHECKING:
     from ..download.outcome import Outcome
@@ -147,7 +148,7 @@ class _Window:
             reasons[row], values[row], verdicts[row] = outcome.reason, outcome.value, outcome.verdict
         self._tell(batch, outcomes)
         if outcomes:
-            column = pa.array(images, pa.binary())
+            column = binary_array(images)
             at = batch.schema.get_field_index("image")
             if len(outcomes) < len(batch):
                 column = pc.coalesce(batch.column(at).cast(pa.binary()), column)

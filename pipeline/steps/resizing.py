@@ -13,6 +13,7 @@ from ...filters.image.header import Header, ImageError, read_header
 from ...filters.image.resize import RESIZE_VERSION, decode_resized
 from ...schemas.ledger import ERROR
 from ..operator import Operator, Output
+from .binary import binary_array
 
 BATCH_BYTES: Final = 16 << 20  # of images that a batch holds, about: they may have grown
 
@@ -34,13 +35,14 @@ class Resize(Operator):
     """
 
     version = RESIZE_VERSION
-    kernels: ClassVar[tuple[str, ...]] = (
-        "cv2",
-        "numba",
-        "simplejpeg",
-        "PIL.JpegImagePlugin",
-        "PIL.PngImagePlugin",
-    )
+    kernels: ClassVar[tuple[str, ...]] = ("cv2", "simplejpeg", "PIL.JpegImagePlugin", "PIL.PngImagePlugin")
+
+    @classmethod
+    def kernels_with(cls, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+        """See Operator.kernels_with; those that stay as they are need nothing compiled."""
+        if arguments["options"]["encode"] == "original":
+            return cls.kernels
+        return *cls.kernels, "thresher.filters.image.area"
 
     def __init__(self, step: str, options: Mapping[str, Any], libraries: str) -> None:
         self._step, self._options = step, options
@@ -71,7 +73,7 @@ class Resize(Operator):
 
     def _piece(self, batch: pa.RecordBatch, made: list[_Made], out: Output) -> pa.RecordBatch:
         columns = {name: batch.column(name) for name in batch.schema.names} | {
-            "image": pa.array([one.image for one in made], pa.binary()),
+            "image": binary_array([one.image for one in made]),
             "original_width": pa.array([one.width for one in made], pa.int32()),
             "original_height": pa.array([one.height for one in made], pa.int32()),
         }
