@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 OBJECT_STORE = 80 << 20  # Ray takes no less than 75 MiB
+STARTS = 3  # attempts
 WORKER = "ray::"  # how the titles of processes begin that Ray's nodes start
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::IDLE")
 
@@ -181,6 +182,24 @@ def can_hide() -> bool:
     return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 
+def _head(root: Path, settings: Mapping[str, Any]) -> Any:
+    """A cluster of nothing but its head, which on a machine with other work may not be up in Ray's time."""
+    from ray.cluster_utils import Cluster
+
+    for attempt in range(STARTS):
+        cluster = Cluster()
+        head = {**_common(), "num_cpus": 0, "num_gpus": 0, "temp_dir": str(root / "ray")}
+        try:
+            cluster.add_node(**head, no_monitor=True, _system_config=dict(settings))
+        except RuntimeError:
+            cluster.shutdown()
+            if attempt == STARTS - 1:
+                raise
+        else:
+            return cluster
+    raise AssertionError("one attempt returns or raises")
+
+
 @contextmanager
 def ray_cluster(
     nodes: int = 3,
@@ -196,14 +215,10 @@ def ray_cluster(
     this process connect by `address`.
     """
     pytest.importorskip("ray", reason="the Ray engine needs Ray")
-    from ray.cluster_utils import Cluster
-
     with _loopback() as root:
-        cluster = Cluster()
+        cluster = _head(root, {**HEALTH, **(settings or {})})
         started = None
         try:
-            head = {**_common(), "num_cpus": 0, "num_gpus": 0, "temp_dir": str(root / "ray")}
-            cluster.add_node(**head, no_monitor=True, _system_config={**HEALTH, **(settings or {})})
             started = RayCluster(cluster, root, environment or {})
             for _ in range(nodes):
                 started.add_node(cpus, gpus)

@@ -69,7 +69,9 @@ def described(folder: Path, place: Path) -> dict[str, Any]:
         return whole_job.job(folder, str(place / "out"), setting.new_folder(), setting)
 
 
-@pytest.mark.parametrize("stage", ["score-Plainness", "dedup-exact-edges"])
+@pytest.mark.parametrize(
+    "stage", ["score-Plainness", pytest.param("dedup-exact-edges", marks=pytest.mark.slow)]
+)
 def test_killed_workers_are_not_noticed_in_the_output_of_a_job(
     stage: str, folder: Path, expected: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

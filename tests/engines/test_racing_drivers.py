@@ -225,6 +225,7 @@ def test_when_one_of_two_drivers_is_killed_at_any_time_the_other_goes_on(
     kill_one(race, expected, 1 + 15 * random.Random(seed).random())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_driver_that_is_killed_while_it_publishes_leaves_its_turn_to_the_other(
     source: str, expected: dict[str, bytes], tmp_path: Path

@@ -90,6 +90,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 def test_thresholds_that_change_and_change_back_leave_what_a_fresh_run_leaves(tmp_path: Path) -> None:
     job = corpus.full_job(tmp_path)
     first = run(job)

@@ -106,6 +106,7 @@ def test_ctrl_c_ends_with_130_and_leaves_a_run_that_goes_on(job_file: Path, tmp_
     assert undisturbed(job_file, tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_the_totals_of_a_resumed_run_are_those_of_an_undisturbed_one(job_file: Path, tmp_path: Path) -> None:
     reference(job_file, tmp_path)
     totals = json.loads((tmp_path / "out-before" / "manifest.json").read_text())["totals"]
