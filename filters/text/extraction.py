@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import pyarrow as pa
 
-from .charset import decode, decode_utf8
-from .page_limits import PageTooLarge, check_markup, check_tree, count_tags
+from .charset import decode
+from .page_limits import PageTooLarge, count_tags
 from .page_metadata import NO_METADATA, Metadata, read_metadata
+from .page_tree import parse_html, read_html
 
 if TYPE_CHECKING:
     from resiliparse.parse.html import HTMLTree
@@ -113,14 +114,9 @@ def extract_page(payload: bytes | None, content_type: str | None, url: str | Non
     if (content_type or "").lstrip()[:10].lower() == "text/plain":
         text, charset = decode(payload, content_type)
         return _page(text, NO_METADATA, charset)
-    html, charset = decode_utf8(payload, content_type)
-    # Null characters are dropped or replaced by every HTML parser, and some C code stops at them.
-    html = html.replace(b"\0", b"\xef\xbf\xbd") if b"\0" in html else html
+    html, charset = read_html(payload, content_type)
     try:
-        tags = count_tags(html)
-        check_markup(html, tags)
-        tree = _parser()(html, "utf-8", "replace")
-        check_tree(tree, tags)
+        tree = parse_html(html)
         metadata = read_metadata(tree, html, url)
         text = _extractor(method)(tree, html)
     except PageTooLarge as refusal:
@@ -136,13 +132,6 @@ def _page(text: str, metadata: Metadata, charset: str) -> Page:
     if not text or text.isspace():
         return Page(None, metadata, charset, "empty_extraction")
     return Page(text, metadata, charset)
-
-
-@cache
-def _parser() -> Callable[[bytes, str, str], HTMLTree]:
-    from resiliparse.parse.html import HTMLTree
-
-    return HTMLTree.parse_from_bytes
 
 
 @cache

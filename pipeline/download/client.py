@@ -6,6 +6,7 @@ import errno
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import metadata
 from typing import Any, Final, NamedTuple, cast
 
 import aiohttp
@@ -58,15 +59,13 @@ class Redirect(NamedTuple):
 
 def user_agent(options: Download) -> str:
     """Who asks, for whom, and how to be left out."""
-    from ... import __version__
-
     ways = ["X-Robots-Tag: noai"] if "noai" in options.opt_out else []
     ways += ["TDM-Reservation: 1"] if options.tdm else []
     ways += [f"robots.txt for {AGENT}"] if options.robots else []
     said = ["collects images with their captions"]
     said += [f"contact {options.contact}"] if options.contact else []
     said += [f"to opt out: {' or '.join(ways)}"] if ways else []
-    return f"{AGENT}/{__version__} ({'; '.join(said)})"
+    return f"{AGENT}/{metadata.version('thresher')} ({'; '.join(said)})"
 
 
 class _Resolver(AbstractResolver):

@@ -9,9 +9,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
-from ...filters.text.charset import decode_utf8
-from ...filters.text.page_limits import PageTooLarge, check_markup, check_tree, count_tags
+from ...filters.text.page_limits import PageTooLarge
 from ...filters.text.page_metadata import read_metadata
+from ...filters.text.page_tree import parse_html, read_html
 
 if TYPE_CHECKING:
     from resiliparse.parse.html import HTMLTree
@@ -71,13 +71,9 @@ def page_images(
     `twitter:image`, with their alternative text, else `og:title`. Addresses are resolved against `base`, then
     `url`, then what the page says its address is; only http and https count. Raises PageError.
     """
-    html, _ = decode_utf8(payload, content_type)
-    html = html.replace(b"\0", b"\xef\xbf\xbd") if b"\0" in html else html
+    html, _ = read_html(payload, content_type)
     try:
-        tags = count_tags(html)
-        check_markup(html, tags)
-        tree = _parser()(html, "utf-8", "replace")
-        check_tree(tree, tags)
+        tree = parse_html(html)
         base = _base(tree, html, url)
         found: list[PageImage] = []
         seen: set[tuple[str, str | None]] = set()
@@ -91,13 +87,6 @@ def page_images(
         raise PageError(refusal.reason) from refusal
     except Exception as error:  # whatever a parser says about a page is that page's error
         raise PageError("parse_error") from error
-
-
-@lru_cache(maxsize=1)
-def _parser() -> Any:
-    from resiliparse.parse.html import HTMLTree
-
-    return HTMLTree.parse_from_bytes
 
 
 def _base(tree: HTMLTree, html: bytes, url: str | None) -> str | None:
