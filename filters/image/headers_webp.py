@@ -64,6 +64,10 @@ def _lossless(data: bytes, at: int) -> tuple[tuple[int, int], bool]:
     return ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1), bool(bits >> 28 & 1)
 
 
+# Bytes of the headers of a frame and of the canvas (developers.google.com/speed/webp, container).
+_FIELDS: Final = {b"ANMF": 16, b"VP8X": 10}
+
+
 def still_webp(data: bytes) -> tuple[bytes, tuple[int, int]]:
     """The picture, or the first frame of an animation, as a file of its own, and where it is on the canvas.
 
@@ -72,6 +76,8 @@ def still_webp(data: bytes) -> tuple[bytes, tuple[int, int]]:
     pieces: list[tuple[bytes, int, int]] = []
     place, size = (0, 0), (0, 0)
     for kind, start, end in chunks(data):
+        if len(data) < start + _FIELDS.get(kind, 0):
+            raise ImageError("truncated", "the file ends inside a header")
         if kind == b"ANMF":
             place = 2 * _number(data, start), 2 * _number(data, start + 3)
             size = _number(data, start + 6) + 1, _number(data, start + 9) + 1

@@ -169,11 +169,12 @@ class Segment:
 
     def _plain_diagnosis(self, last: int | None) -> Diagnosis:
         end = self._position if last is None else record_end(self._file, last)
+        # A length may be any number, also one that no file can be asked for.
+        if last is not None and end > self._file.seek(0, 2):
+            return Diagnosis(Fault("truncated", last, "the file ends inside a record"))
         self._file.seek(end)
         rest = self._file.read(64)
         if not rest.strip(b"\r\n"):
-            if last is not None and end > self._file.seek(0, 2):
-                return Diagnosis(Fault("truncated", last, "the file ends inside a record"))
             return Diagnosis()
         begin = end + len(rest) - len(rest.lstrip(b"\r\n"))
         resume = next_plain_record(self._file, begin + rest.lstrip(b"\r\n").startswith(RECORD_START))

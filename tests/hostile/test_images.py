@@ -205,6 +205,15 @@ def test_a_jpeg_of_endless_scans_is_refused() -> None:
     assert time.process_time() - begin < 2
 
 
+def test_an_animation_that_ends_anywhere_is_truncated() -> None:
+    frames = [Image.new("RGB", (60, 40), colour) for colour in ("red", "blue")]
+    data = written(frames[0], "WEBP", save_all=True, append_images=frames[1:])
+    assert b"ANMF" in data
+    for length in range(40, data.index(b"ANMF", 60)):
+        with pytest.raises(ImageError):
+            decode(data[:length])
+
+
 def test_a_header_that_contradicts_the_pixels_is_no_way_round_the_limit() -> None:
     large = written(Image.new("RGB", (3000, 2000)), "WEBP", lossless=True)
     frame = large[12:]

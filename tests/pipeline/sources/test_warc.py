@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -307,6 +308,13 @@ def test_an_uncompressed_file_that_ends_inside_a_record_says_so(tmp_path: Path) 
     records, counts = read_bytes(b"".join(PAGES[:3])[:-50], tmp_path, "a.warc")
     assert numbers(records) == [0, 1]
     assert faults(counts) == [("warc_record", "truncated"), ("file", "truncated")]
+
+
+def test_a_length_beyond_any_file_is_a_record_that_breaks_off(tmp_path: Path) -> None:
+    endless = re.sub(rb"Content-Length: \d+", b"Content-Length: %d" % 10**19, PAGES[2], count=1)
+    records, counts = read_bytes(b"".join(PAGES[:2]) + endless, tmp_path, "a.warc")
+    assert numbers(records)[:2] == [0, 1]
+    assert ("file", "truncated") in faults(counts)
 
 
 @pytest.mark.parametrize("content", [b"hello\n" * 50, b"\x00" * 100, b"WARC/1.0\r\n", b"\xff" * 2_500_000])
