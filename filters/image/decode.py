@@ -152,6 +152,8 @@ def _plain(image: Image.Image, header: Header, matte: Colour | None, mode: str) 
     elif header.bit_depth == 16 and isinstance(key := image.info.get("transparency"), tuple):
         # Of sixteen bits too, while Pillow has made the pixels eight.
         image.info["transparency"] = tuple(sample >> 8 for sample in key)
+    if image.mode == "P" and image.palette is None:
+        raise ImageError("undecodable", "a palette image without its palette")
     if not image.has_transparency_data:
         return image if image.mode == mode else image.convert(mode)
     image = image if image.mode == "RGBA" else image.convert("RGBA")

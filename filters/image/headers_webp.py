@@ -93,6 +93,8 @@ def still_webp(data: bytes) -> tuple[bytes, tuple[int, int]]:
         raise ImageError("truncated", f"{pieces[-1][2] - len(data)} bytes are missing")
     body = b"".join(_chunk(kind, data[start:end]) for kind, start, end in pieces)
     if len(pieces) > 1:
+        if min(size) < 1:
+            raise ImageError("bad_header", "transparency without a canvas")
         across, down = ((side - 1).to_bytes(3, "little") for side in size)
         body = _chunk(b"VP8X", bytes([_ALPHA_FLAG, 0, 0, 0]) + across + down) + body
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body, place

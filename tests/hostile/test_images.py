@@ -314,3 +314,11 @@ def test_nothing_is_written_to_standard_error(tmp_path: Path) -> None:
     asked = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
     assert asked.stdout == "done\n"
     assert asked.stderr == ""
+
+
+def test_a_palette_image_without_its_palette_is_undecodable() -> None:
+    data = written(Image.new("P", (60, 40), 3), "PNG")
+    at = data.index(b"PLTE") - 4
+    end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+    with pytest.raises(ImageError, match="without its palette"):
+        decode(data[:at] + data[end:])
