@@ -18,11 +18,12 @@ def compile_download(name: str, options: schema.Download) -> MapStep:
 
 def compile_resize(name: str, options: schema.Resize) -> MapStep:
     """Images decoded, made smaller and written again."""
+    from ..filters.image.decode import DECODE_VERSION
+    from ..filters.image.encode import ENCODE_VERSION
     from .steps.resizing import Resize
 
-    operator = OperatorRef.of(
-        Resize, step=name, options=options.model_dump(mode="json"), libraries=image_libraries()
-    )
+    libraries = f"decoding {DECODE_VERSION} encoding {ENCODE_VERSION} {image_libraries()}"
+    operator = OperatorRef.of(Resize, step=name, options=options.model_dump(mode="json"), libraries=libraries)
     types = {"original_width": "int32", "original_height": "int32"}
     adds = ("image", *types)
     return MapStep(name, operator, frozenset({"image"}), adds, edits="image", types=types)

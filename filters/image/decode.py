@@ -58,17 +58,7 @@ def decode(
     are more than `max_pixels` or where decoding takes more memory than 8 bytes for each of these;
     truncated; undecodable.
     """
-    header = header or read_header(data)
-    scale = _scale(header, at_least)
-    _check(header, scale, max_pixels)
-    if takes_opencv(header):
-        return oriented(_of_opencv(data, header, matte, "RGB"), header.orientation)
-    pixels = by_turbo(data, header, scale, grey=False)
-    if pixels is None:
-        image = by_pillow(data, header, scale, grey=False, keep=truncated == "keep")
-        pixels = _converted(image, header, matte, "RGB")
-        del image
-    return _upright(pixels, header)
+    return _decoded(data, "RGB", at_least, max_pixels, matte, truncated, header)
 
 
 def decode_grey(
@@ -85,15 +75,28 @@ def decode_grey(
     Of a JPEG it is what its luma says, and its colours are not decoded. The arguments and errors are those of
     `decode`.
     """
+    return _decoded(data, "L", at_least, max_pixels, matte, truncated, header)
+
+
+def _decoded(
+    data: bytes,
+    mode: Literal["RGB", "L"],
+    at_least: int | None,
+    max_pixels: int,
+    matte: Colour | None,
+    truncated: Truncated,
+    header: Header | None,
+) -> Pixels:
     header = header or read_header(data)
     scale = _scale(header, at_least)
     _check(header, scale, max_pixels)
     if takes_opencv(header):
-        return oriented(_of_opencv(data, header, matte, "L"), header.orientation)
-    pixels = by_turbo(data, header, scale, grey=True)
+        return oriented(_of_opencv(data, header, matte, mode), header.orientation)
+    grey = mode == "L"
+    pixels = by_turbo(data, header, scale, grey=grey)
     if pixels is None:
-        image = by_pillow(data, header, scale, grey=True, keep=truncated == "keep")
-        pixels = _converted(image, header, matte, "L")
+        image = by_pillow(data, header, scale, grey=grey, keep=truncated == "keep")
+        pixels = _converted(image, header, matte, mode)
         del image
     return _upright(pixels, header)
 
