@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Final
 from ..schemas.step import Step
 from ..schemas.steps import (
     BucketStep,
+    ClusterStep,
     DecontaminateStep,
     FrequencyStep,
+    HierarchicalSampleStep,
     ResizeStep,
+    RetrieveStep,
     ScoreStep,
+    SelectStep,
     SignalsStep,
 )
 from ..schemas.verbs import Filter
@@ -31,10 +35,11 @@ RECORD_COLUMNS: Final = ("id", "text", "url", "source", "date", "meta", "input")
 # What stages call columns of their own.
 RESERVED_COLUMN: Final = re.compile(
     r"position|bytes|key|keeper|root|payload|content_type|image|width|height|sha256"
-    r"|(dedup|select|mix|balance|vocabulary)_[0-9]+_.*"
+    r"|(dedup|select|mix|balance|vocabulary|cluster|hierarchical_sample|retrieve)_[0-9]+_.*"
 )
 # What dedup compares that is no column: what an image decodes to, address and caption together.
 COMPARED_TOGETHER: Final = ("pixels", "pair")
+EMBEDDING_VERBS: Final = ("cluster", "retrieve", "dedup")
 LANGUAGE_COLUMNS: Final = ("lang", "lang_score")
 
 
@@ -72,8 +77,12 @@ def _check_line(line: Line, outline: Outline, allow_code: bool) -> Iterator[Prob
             elif complete and column not in known:
                 message, suggestion = unknown("column", column, known)
                 yield Problem(place, message + _origin(column, line), suggestion)
-            elif key[-1:] in (("by",), ("keep",)) and _is_text(known.get(column)):
+            elif key[-1:] in (("by",), ("keep",)) and not _ranks(step, known.get(column)):
                 yield Problem(place, f'"{column}" is text; records are ranked by a score or a signal')
+            elif (
+                key[-1:] == ("of",) and step.kind in EMBEDDING_VERBS and not _is_embedding(known.get(column))
+            ):
+                yield Problem(place, f'"{column}" holds no embeddings; a score step such as clip makes them')
         if step.kind == "rule":
             yield from _check_types(step.options, known, (*path, step.kind))
         made: dict[str, pa.DataType] | None = {}
@@ -87,6 +96,10 @@ def _check_line(line: Line, outline: Outline, allow_code: bool) -> Iterator[Prob
             made = {f"{step.prefix}_ngrams": pa.int64(), f"{step.prefix}_by": pa.string()}
         elif isinstance(step, FrequencyStep):
             made = {step.column: pa.int64()}
+        elif isinstance(step, ClusterStep):
+            made = {name: pa.type_for_alias(alias) for name, alias in step.columns.items()}
+        elif isinstance(step, RetrieveStep | SelectStep):
+            made = _choice_made(step, known)
         elif isinstance(step, ResizeStep):
             made = {"original_width": pa.int32(), "original_height": pa.int32()}
         elif isinstance(step, SignalsStep):
@@ -118,10 +131,31 @@ def _check_types(expression: str, known: dict[str, pa.DataType], path: Path) -> 
             yield Problem(path, str(error))
 
 
-def _is_text(kind: pa.DataType | None) -> bool:
+def _ranks(step: Step, kind: pa.DataType | None) -> bool:
+    """Whether records can be ranked by a column of this type; those in several groups at once by a list."""
     import pyarrow as pa
 
-    return kind is not None and (pa.types.is_string(kind) or pa.types.is_list(kind))
+    if kind is None:
+        return True
+    if isinstance(step, SelectStep) and step.select.cap is not None and pa.types.is_list(kind):
+        kind = kind.value_type
+    return not (pa.types.is_string(kind) or pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _is_embedding(kind: pa.DataType | None) -> bool:
+    import pyarrow as pa
+
+    return kind is None or (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type))
+
+
+def _choice_made(step: RetrieveStep | SelectStep, known: dict[str, pa.DataType]) -> dict[str, pa.DataType]:
+    """What a choice says of the records that stay: whether they are chosen, or for which groups."""
+    import pyarrow as pa
+
+    if step.options.action == "report":
+        return {step.column: pa.bool_()}
+    groups = known.get(step.options.within or "") if isinstance(step, SelectStep) else None
+    return {step.column: groups} if groups is not None and pa.types.is_list(groups) else {}
 
 
 def _origin(column: str, line: Line) -> str:
@@ -154,6 +188,21 @@ def _columns_read(step: Step, scorer: Scorer | Exception | None) -> Iterator[tup
         if options.set == "redpajama_v2" or by_language:  # whose stop words are those of the language
             yield ("options",) if by_language else ("set",), "lang"
         yield from ((("names", number), name) for number, name in enumerate(options.names))
+    elif isinstance(step, ClusterStep):
+        yield ("of",), options.of
+    elif isinstance(step, HierarchicalSampleStep):
+        yield from ((("within", number), name) for number, name in enumerate(options.within))
+        if options.by:
+            yield ("by",), options.by
+    elif isinstance(step, RetrieveStep):
+        yield ("of",), options.of
+        if options.where is not None:
+            from ..filters.expressions import ExpressionError, parse
+
+            try:
+                yield from ((("where",), column) for column in sorted(parse(options.where).columns))
+            except ExpressionError:
+                return  # told elsewhere
     elif step.kind == "frequency":
         yield from (((key,), name) for key in ("of", "distinct") if (name := getattr(options, key)))
     elif step.kind == "dedup":

@@ -45,6 +45,15 @@ def check_step(step: Step, path: Path, outline: Outline, allow_code: bool) -> It
         yield from _check_img2dataset(path)
     elif step.kind == "balance":
         yield from _check_asset(options.entries, (*path, "entries"), outline)
+    elif step.kind == "cluster":
+        yield from _check_faiss(path)
+        if options.centroids:
+            yield from _check_asset(options.centroids, (*path, "centroids"), outline)
+    elif step.kind == "retrieve":
+        yield from _check_faiss(path)
+        yield from _check_asset(options.around, (*path, "around"), outline)
+        if options.where:
+            yield from _check_rule(options.where, (*path, "where"))
     elif step.kind == "mix" and options.within == "input":
         for key in ("weights", "caps"):
             yield from _check_inputs(getattr(options, key) or {}, (*path, key), outline)
@@ -81,7 +90,9 @@ def check_placement(step: Step, path: Path, engine: str | None) -> Iterator[Prob
 def _check_dedup(options: Dedup, path: Path) -> Iterator[Problem]:
     from ..pipeline.against import check_against
 
-    if message := check_against(options):
+    if options.semantic or options.neighbours:
+        yield from _check_faiss((*path, options.method))
+    elif message := check_against(options):
         yield Problem((*path, options.method, "against"), message)
 
 
@@ -153,6 +164,11 @@ def _check_img2dataset(path: Path) -> Iterator[Problem]:
     if not os.environ.get(PYTHON) and importlib.util.find_spec("img2dataset") is None:
         told = f"img2dataset is not installed: pip install it, or let {PYTHON} name a Python that has it"
         yield Problem((*path, "with"), told)
+
+
+def _check_faiss(path: Path) -> Iterator[Problem]:
+    if importlib.util.find_spec("faiss") is None:
+        yield Problem(path, "needs faiss: pip install 'thresher[embeddings]'")
 
 
 def _check_asset(name: str, path: Path, outline: Outline) -> Iterator[Problem]:

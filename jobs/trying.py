@@ -33,6 +33,9 @@ _CORPUS: Final = {
     "frequency": "it counts over a whole corpus; run the job with --limit to see it",
     "balance": "it counts over a whole corpus; run the job with --limit to see it",
     "vocabulary": "it counts over a whole corpus; run the job with --limit to see it",
+    "cluster": "clusters are those of a whole corpus; run the job with --limit to see them",
+    "hierarchical_sample": "it draws from a whole corpus; run the job with --limit to see it",
+    "retrieve": "it ranks a whole corpus; run the job with --limit to see it",
     "download": "it fetches from the web; run the job with --limit to see what it finds",
 }
 
@@ -243,7 +246,7 @@ def _score(step: Step, record: Record, allow_code: bool) -> dict[str, Any]:
     if missing:
         raise NeedsCorpusError(f"{step.name} reads {', '.join(missing)}, which a lone text does not have")
     batch = pa.RecordBatch.from_pydict({name: columns[name] for name in scorer.inputs})
-    scores = {name: column[0].as_py() for name, column in scorer.score(batch).items()}
+    scores = {name: column[0].as_py() for name, column in scorer.score(scorer.prepare(batch)).items()}
     if step.as_ and len(scores) == 1:
         scores = {step.as_: next(iter(scores.values()))}
     return {"verdict": "computed", "columns": scores}

@@ -101,7 +101,7 @@ def open_against(options: schema.Dedup, directory: str | Path = ".") -> tuple[Sa
     Raises AgainstError where one has none, or none of the same scheme.
     """
     chosen = options.options
-    if isinstance(chosen, schema.Lines) or not chosen.against:
+    if not isinstance(chosen, Clustered) or not chosen.against:
         return ()
     wanted = describe(chosen)
     return tuple(

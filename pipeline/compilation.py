@@ -14,17 +14,23 @@ from ..filters.signals import SIGNALS, parse_variant, variant_name
 from ..filters.text.extraction import LIBRARIES
 from ..filters.text.language import default_model
 from ..schemas import verbs
+from ..schemas.dedup import Dedup
 from ..schemas.job import Job
 from ..schemas.step import Step
 from ..scorers import registry
 from ..scorers.assets import LocalAssets, checksum
 from .balance import compile_balance
+from .cluster import compile_cluster
 from .compiled import CorpusStep, MapStep
 from .decontamination import compile_decontaminate
 from .dedup import compile_dedup
 from .frequency import compile_frequency
+from .hierarchical_sample import compile_hierarchical_sample
 from .images import compile_download, compile_resize
+from .neighbours import compile_neighbours
+from .retrieval import compile_retrieve
 from .selection import compile_bucket, compile_limit, compile_mix, compile_select
+from .semantic import compile_semantic
 from .stage import OperatorRef
 from .steps.refining import Refine
 from .steps.scoring import Score
@@ -60,7 +66,7 @@ def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep
         case "limit":
             return compile_limit(name, options)
         case "dedup":
-            return compile_dedup(name, f"dedup_{number}_", options)
+            return _dedup(name, f"dedup_{number}_", options, seed)
         case "decontaminate":
             return compile_decontaminate(name, options, step.prefix)  # type: ignore[attr-defined]
         case "signals":
@@ -87,7 +93,21 @@ def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep
             return compile_balance(name, number, options, seed, directory)
         case "vocabulary":
             return compile_vocabulary(name, number, options)
+        case "cluster":
+            return compile_cluster(step, number, seed, directory)  # type: ignore[arg-type]
+        case "hierarchical_sample":
+            return compile_hierarchical_sample(name, number, options, seed, step.on_null)
+        case "retrieve":
+            return compile_retrieve(step, number, seed, directory)  # type: ignore[arg-type]
     raise ValueError(f"unknown step {step.kind}")
+
+
+def _dedup(name: str, prefix: str, options: Dedup, seed: int) -> CorpusStep:
+    if options.semantic is not None:
+        return compile_semantic(name, prefix, options.semantic, seed)
+    if options.neighbours is not None:
+        return compile_neighbours(name, prefix, options.neighbours, seed)
+    return compile_dedup(name, prefix, options)
 
 
 def _language(name: str, options: verbs.Language) -> OperatorRef:

@@ -57,6 +57,7 @@ def compile_dedup(name: str, prefix: str, options: schema.Dedup) -> DedupStep | 
     chosen = options.options
     if isinstance(chosen, schema.Lines):
         return compile_line_dedup(name, options.method, chosen)
+    assert isinstance(chosen, Clustered), "embeddings have steps of their own"
     arguments, keys_per_record = scheme_of(chosen)
     on = "phash" if isinstance(chosen, schema.Perceptual) else chosen.on
     ranked = _ranked_by(chosen)

@@ -46,8 +46,8 @@ class Scorer(ABC):
     """
 
     version: ClassVar[int]
-    inputs: ClassVar[tuple[str, ...]]  # the columns that `score` reads
-    tolerance: ClassVar[float] = 0.0  # largest absolute difference between two runs; 0: bit for bit
+    inputs: tuple[str, ...]  # the columns that `score` reads; of the class, or as the arguments say
+    tolerance: float = 0.0  # largest absolute difference between two runs; 0: bit for bit
     assets: tuple[str, ...] = ()  # names of the files that `open` locates
     kernels: ClassVar[tuple[str, ...]] = ()  # modules slow to import: engines may do it once for all workers
 
@@ -58,6 +58,14 @@ class Scorer(ABC):
 
     def open(self, assets: Assets) -> None:
         """Loads the model; called once per worker before the first batch."""
+
+    def prepare(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """What `score` gets in place of `batch`: as many rows, in its order, of whatever columns.
+
+        For work that needs no model, such as decoding images: it is done in another thread while `score`
+        works on what came before, so it must change nothing that `score` reads.
+        """
+        return batch
 
     @abstractmethod
     def score(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:

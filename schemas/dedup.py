@@ -52,6 +52,15 @@ KeepRule = Annotated[
 ]
 
 
+ClusterMemory = Annotated[
+    Size,
+    Field(
+        description="Memory in which clusters are found by one process; where more is needed, they are found "
+        "by exchanges. The clusters are the same."
+    ),
+]
+
+
 def _as_paths(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -70,11 +79,7 @@ class _Clustered(Model):
         default=False,
         description="Leave the keys of what survives in the output, for `against` of later runs.",
     )
-    cluster_memory: Size = Field(
-        default=500_000_000,
-        description="Memory in which clusters are found by one process; where more is needed, they are found "
-        "by exchanges. The clusters are the same.",
-    )
+    cluster_memory: ClusterMemory = 500_000_000
 
 
 class Exact(_Clustered):
@@ -190,6 +195,74 @@ class Perceptual(_Clustered):
         return (("keep", self.keep.column),) if self.keep.column else ()
 
 
+class Semantic(Model):
+    """SemDeDup (Abbas et al. 2023, arXiv:2303.09540): in each cluster of embeddings, one of those too near.
+
+    k-means by cosine; the records of a cluster are put in order, and one goes where an earlier one has a
+    cosine above `threshold`. Copies in different clusters are not found.
+    """
+
+    of: ColumnName = Field(description="The column of the embeddings, as in clip_image.")
+    threshold: Annotated[float, Field(ge=-1, le=1)] = Field(
+        default=0.95,
+        description="Cosine above which a record is too near an earlier one: 1 - epsilon of the paper, whose "
+        "choice depends on model and data.",
+    )
+    clusters: PositiveInt | None = Field(
+        default=None,
+        description="How many; where left out one for each 1,000 records, at most 50,000, the number of the "
+        "paper's code for LAION.",
+    )
+    keep: Literal["hard", "easy", "random"] = Field(
+        default="hard",
+        description="Which come first: hard those farthest from the centroid, as in the paper, easy the "
+        "nearest.",
+    )
+    iterations: PositiveInt = Field(default=20, description="Rounds of k-means; the paper's code takes 100.")
+    sample: PositiveInt = Field(
+        default=256, description="Records for each cluster that the centroids are found from, at most."
+    )
+
+    @property
+    def columns_read(self) -> tuple[tuple[str, str], ...]:
+        """Keys whose values are columns, and these columns."""
+        return (("of", self.of),)
+
+
+class Neighbours(Model):
+    """Records whose embeddings are near, joined with their nearest neighbours, and theirs, into components.
+
+    As DINOv2 removes copies (Oquab et al. 2023, arXiv:2304.07193, appendix A.3): k nearest neighbours, cosine
+    above a bar, one record of each component.
+    """
+
+    of: ColumnName = Field(description="The column of the embeddings, as in clip_image.")
+    k: PositiveInt = Field(default=64, description="Neighbours of a record that are looked at, as DINOv2's.")
+    min_similarity: Annotated[float, Field(ge=-1, le=1)] = Field(
+        default=0.6,
+        description="Cosine above which two are copies; 0.6 is DINOv2's, for embeddings of SSCD.",
+    )
+    lists: PositiveInt | None = Field(
+        default=None,
+        description="Inverted lists that records are put into, of which `probes` are searched; where left "
+        "out, one for each 1,000 records. 1: the search is exact.",
+    )
+    probes: PositiveInt = Field(default=8, description="Lists that are searched for a record.")
+    contaminated: ColumnName | None = Field(
+        default=None,
+        description="A column: components in which it is true of any record go as a whole, as DINOv2 drops "
+        "what is near evaluation images.",
+    )
+    keep: KeepRule = Field(default=Keep(order="first"), description="Which record of a component survives.")
+    cluster_memory: ClusterMemory = 500_000_000
+
+    @property
+    def columns_read(self) -> tuple[tuple[str, str], ...]:
+        """Keys whose values are columns, and these columns."""
+        named = (("of", self.of), ("contaminated", self.contaminated), ("keep", self.keep.column))
+        return tuple((key, column) for key, column in named if column)
+
+
 class Lines(Model):
     """Lines that occur more than once in the corpus are taken out of the texts, as CCNet does.
 
@@ -226,7 +299,7 @@ class Paragraphs(Lines):
     """The same for paragraphs, which blank lines separate."""
 
 
-Method = Literal["exact", "minhash", "perceptual", "lines", "paragraphs"]
+Method = Literal["exact", "minhash", "perceptual", "semantic", "neighbours", "lines", "paragraphs"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
 
@@ -238,6 +311,8 @@ class Dedup(Model):
     exact: Exact | None = Field(default=None, description="Equal text or address.")
     minhash: MinHash | None = Field(default=None, description="Near copies of text.")
     perceptual: Perceptual | None = Field(default=None, description="Images that look alike.")
+    semantic: Semantic | None = Field(default=None, description="Near embeddings in the same cluster.")
+    neighbours: Neighbours | None = Field(default=None, description="Near embeddings, by nearest neighbours.")
     lines: Lines | None = Field(default=None, description="Lines that other texts have too.")
     paragraphs: Paragraphs | None = Field(default=None, description="Paragraphs that other texts have too.")
 
@@ -257,6 +332,6 @@ class Dedup(Model):
         raise AssertionError("one method is given")
 
     @property
-    def options(self) -> Exact | MinHash | Perceptual | Lines:
-        options: Exact | MinHash | Perceptual | Lines = getattr(self, self.method)
+    def options(self) -> Exact | MinHash | Perceptual | Semantic | Neighbours | Lines:
+        options: Exact | MinHash | Perceptual | Semantic | Neighbours | Lines = getattr(self, self.method)
         return options

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from .embeddings import Embeddings
 from .engines import Beam, Ray
 from .quantities import PositiveInt, Size
 from .step import NAME_PATTERN
@@ -160,6 +161,9 @@ class Output(Model):
         default=None,
         description="A tokenizer.json, or a SentencePiece .model: the manifest says how many tokens each "
         "shard has. Where left out, that of the last step that counts tokens.",
+    )
+    embeddings: Embeddings | None = Field(
+        default=None, description="Embeddings of the records as NumPy files beside the shards."
     )
     card: bool = Field(default=True, description="Whether README.md describes the output, as a dataset card.")
 

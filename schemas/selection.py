@@ -40,6 +40,15 @@ class Select(Model):
     )
     unit: UnitField = "records"
     tokenizer: TokenizerField = None
+    ties: Literal["drop", "keep"] = Field(
+        default="drop",
+        description="Which of equal scores a share cuts off: with drop, so many that no more than the share "
+        "stays; keep: none, as DataComp, whose bar is the score behind the share (Gadre et al. 2023, "
+        "arXiv:2304.14108; baselines/utils.py).",
+    )
+    action: Literal["drop", "report"] = Field(
+        default="drop", description="drop: only what is chosen stays. report: a column says what it is."
+    )
 
     @classmethod
     def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
@@ -56,6 +65,10 @@ class Select(Model):
             yield "by", "min is a bar for the values of a column; name it with by"
         elif given == ["cap"] and value.get("within") is None:
             yield "within", "a cap is for each group; name the column of the groups with within"
+        elif value.get("ties") == "keep" and given != ["top"]:
+            yield "ties", "ties goes with top; the others count"
+        elif value.get("ties") == "keep" and value.get("unit", "records") != "records":
+            yield "ties", "ties: keep is for shares of records"
         yield from _tokens(value)
 
 

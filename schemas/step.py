@@ -12,7 +12,7 @@ from .verbs import ColumnName, Model, OnNull, Resources
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,79}$"
 RESERVED: Final = ("as", "name", "on", "resources", "on_null")
-COLUMN_VERBS: Final = ("score", "bucket", "decontaminate", "frequency")
+COLUMN_VERBS: Final = ("score", "bucket", "decontaminate", "frequency", "cluster", "retrieve", "select")
 NULL_VERBS: Final = ("filter", "rule", "score", "select", "bucket")
 
 
@@ -62,7 +62,7 @@ class Step(Model):
     @classmethod
     def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
         if value.get("as") is not None and cls.verb not in COLUMN_VERBS:
-            yield "as", f'"as" names the column that a score or bucket step makes; {cls.verb} makes none'
+            yield "as", f'"as" names the column that a step such as score makes; {cls.verb} makes none'
         if value.get("on_null", "drop") != "drop" and cls.verb not in NULL_VERBS:
             yield "on_null", f'"on_null" has no meaning for {cls.verb}'
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from .decontamination import Decontaminate
 from .dedup import Dedup
 from .dedup import Method as DedupMethod
+from .embeddings import Cluster, HierarchicalSample, Retrieve
 from .images import Balance, Download, Frequency, Resize, ResizeMode, Vocabulary
 from .quantities import Count, Fraction
 from .selection import Bucket, Mix, Select
@@ -196,6 +197,11 @@ class SelectStep(Step):
     def default_name(self) -> str:
         return f"select:{self.select.by or 'random'}"
 
+    @property
+    def column(self) -> str:
+        """The column that says what was chosen, with `action: report`, or for which of its groups."""
+        return self.as_ or "selected"
+
 
 class BucketStep(Step):
     """Name ranges between percentiles of a column, and keep some."""
@@ -276,6 +282,48 @@ class VocabularyStep(Step):
     vocabulary: Vocabulary = Field(description="How many words are known, as in {size: 1000000}.")
 
 
+class ClusterStep(Step):
+    """Cluster the records by their embeddings."""
+
+    verb = "cluster"
+    cluster: Cluster = Field(description="Of what, into how many, as in {of: clip_image, clusters: 1000}.")
+
+    @property
+    def column(self) -> str:
+        """The column of the cluster; coarser levels are `<column>_2` and so on."""
+        return self.as_ or "cluster"
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Every column that it makes: Arrow's name of the type."""
+        levels = range(2, len(self.cluster.clusters) + 1)
+        coarser = {f"{self.column}_{level}": "int32" for level in levels}
+        return {self.column: "int32", f"{self.column}_similarity": "float", **coarser}
+
+
+class HierarchicalSampleStep(Step):
+    """Take as evenly from the clusters of a hierarchy as they allow."""
+
+    verb = "hierarchical_sample"
+    hierarchical_sample: HierarchicalSample = Field(
+        description="How much, over which clusters, as in {within: [cluster_2, cluster], budget: 1e6}."
+    )
+
+
+class RetrieveStep(Step):
+    """Keep what is near a curated set."""
+
+    verb = "retrieve"
+    retrieve: Retrieve = Field(
+        description="Near what, as in {of: clip_image, around: imagenet.npy, neighbours: {k: 4}}."
+    )
+
+    @property
+    def column(self) -> str:
+        """The column that says what was retrieved, with `action: report`."""
+        return self.as_ or "retrieved"
+
+
 STEPS: Final[dict[str, type[Step]]] = {
     step.verb: step
     for step in (
@@ -299,6 +347,9 @@ STEPS: Final[dict[str, type[Step]]] = {
         FrequencyStep,
         BalanceStep,
         VocabularyStep,
+        ClusterStep,
+        HierarchicalSampleStep,
+        RetrieveStep,
     )
 }
 
@@ -331,6 +382,9 @@ AnyStep = Annotated[
     | Annotated[ResizeStep, Tag("resize")]
     | Annotated[FrequencyStep, Tag("frequency")]
     | Annotated[BalanceStep, Tag("balance")]
-    | Annotated[VocabularyStep, Tag("vocabulary")],
+    | Annotated[VocabularyStep, Tag("vocabulary")]
+    | Annotated[ClusterStep, Tag("cluster")]
+    | Annotated[HierarchicalSampleStep, Tag("hierarchical_sample")]
+    | Annotated[RetrieveStep, Tag("retrieve")],
     Discriminator(verb_of),
 ]

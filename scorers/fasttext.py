@@ -27,7 +27,7 @@ class FastTextScorer(Scorer):
     """
 
     version: ClassVar[int] = 1
-    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    inputs = ("text",)
 
     def __init__(self, model: str, label: str) -> None:
         self.assets = (model,)

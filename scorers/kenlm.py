@@ -35,7 +35,7 @@ class KenLMScorer(Scorer):
     """
 
     version: ClassVar[int] = 1
-    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    inputs = ("text",)
 
     def __init__(
         self,

@@ -48,7 +48,7 @@ import pyarrow as pa
 build, assets, batch = pickle.load(sys.stdin.buffer)
 scorer = build()
 scorer.open(assets)
-pickle.dump(scorer.score(batch), sys.stdout.buffer)
+pickle.dump(scorer.score(scorer.prepare(batch)), sys.stdout.buffer)
 """
 
 
@@ -190,7 +190,7 @@ def _check_assets(scorer: Scorer, used: _Recorded) -> None:
 
 def _scored(scorer: Scorer, batch: pa.RecordBatch, what: str) -> Columns:
     try:
-        found = scorer.score(batch)
+        found = scorer.score(scorer.prepare(batch))
     except Exception as error:
         raise AssertionError(
             f"score raises {type(error).__name__} on {what}: {error}; a record without a score is null"

@@ -29,7 +29,7 @@ class TokenScorer(Scorer):
     """
 
     version: ClassVar[int] = 1
-    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    inputs = ("text",)
 
     def __init__(self, tokenizer: str) -> None:
         self.assets = (tokenizer,)

@@ -38,7 +38,7 @@ class WordListScorer(Scorer):
     """
 
     version: ClassVar[int] = 1
-    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    inputs = ("text",)
     kernels = ("thresher.filters.text.word_lists",)
 
     def __init__(
@@ -54,7 +54,7 @@ class WordListScorer(Scorer):
         if unit not in _TYPES:
             raise ValueError(f"unit: {unit!r} is not one of {', '.join(get_args(Unit))}")
         self.assets = (path,)
-        self.inputs = (on,)  # type: ignore[misc]
+        self.inputs = (on,)
         self._column, self._unit = on, unit
         self._lowercase, self._whole_words = lowercase, whole_words
         self._list: WordList | None = None
@@ -102,7 +102,7 @@ class UrlWordsScorer(Scorer):
     """
 
     version: ClassVar[int] = 1
-    inputs: ClassVar[tuple[str, ...]] = ("url",)
+    inputs = ("url",)
     kernels = ("thresher.filters.text.word_lists",)
 
     def __init__(self, path: str, whole_words: bool = True) -> None:

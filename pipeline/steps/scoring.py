@@ -7,7 +7,9 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,6 +23,9 @@ from ..operator import Operator, Output
 from ..stage import OperatorRef
 
 GROW_AFTER: Final = 100  # portions in a row that fitted: then twice as many records are tried once more
+
+PREPARED: Final = 2  # pieces that are prepared ahead
+PIECE_ROWS: Final = 256  # of a batch that is prepared, as decoded images are much larger than encoded ones
 
 # What errors say that have no class of their own. In this order: older versions and other back ends of
 # PyTorch, what CUDA and HIP call it, JAX, TensorFlow, ONNX Runtime.
@@ -51,17 +56,24 @@ class Portions:
         self._too_large: int | None = None  # what did not fit at first
         self._is_told = False
 
-    def run(self, work: Callable[[pa.RecordBatch], Found], batch: pa.RecordBatch) -> list[Found]:
+    def run(
+        self,
+        work: Callable[[pa.RecordBatch], Found],
+        batch: pa.RecordBatch,
+        prepared: pa.RecordBatch | None = None,
+    ) -> list[Found]:
         """What `work` makes of each portion of `batch`, in its order; of a batch without rows there is one.
 
-        Raises what `work` raises, and RuntimeError where there is no room for a single record.
+        Where a batch has been prepared, `work` gets the rows of that. Raises what `work` raises, and
+        RuntimeError where there is no room for a single record.
         """
         done: list[Found] = []
         start = 0
         while start < len(batch) or not done:
             portion = batch.slice(start, self.rows or len(batch))
+            given = portion if prepared is None else prepared.slice(start, len(portion))
             try:
-                done.append(work(portion))
+                done.append(work(given))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -165,7 +177,36 @@ class Score(Operator):
         self.scorer.open(self._assets)
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
-        found = self._portions.run(self._scores, batch)
+        return self._scored(batch, self._prepared(batch), out)
+
+    def flow(self, batches: Iterator[pa.RecordBatch], out: Output) -> Iterator[pa.RecordBatch]:
+        if type(self.scorer).prepare is Scorer.prepare:
+            yield from super().flow(batches, out)
+            return
+        waiting: deque[tuple[pa.RecordBatch, Future[pa.RecordBatch]]] = deque()
+        with ThreadPoolExecutor(1, "thresher-prepare") as pool:
+            try:
+                # What comes before writes to `out`, and so is asked for in this thread.
+                for piece in _pieces(batches):
+                    waiting.append((piece, pool.submit(self._prepared, piece)))
+                    if len(waiting) > PREPARED:
+                        batch, prepared = waiting.popleft()
+                        yield self._scored(batch, prepared.result(), out)
+                while waiting:
+                    batch, prepared = waiting.popleft()
+                    yield self._scored(batch, prepared.result(), out)
+            finally:
+                for _, prepared in waiting:
+                    prepared.cancel()
+
+    def _prepared(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        prepared = self.scorer.prepare(batch.select(list(dict.fromkeys(self.scorer.inputs))))
+        if len(prepared) != len(batch):
+            raise ValueError(f"step {self._step}: prepare made {len(prepared)} rows of {len(batch)} records")
+        return prepared
+
+    def _scored(self, batch: pa.RecordBatch, prepared: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        found = self._portions.run(self._scores, batch, prepared)
         null = pa.array([False] * len(batch), pa.bool_())
         for name, column in self.names.items():
             scores = joined([columns[name] for columns in found])
@@ -178,10 +219,15 @@ class Score(Operator):
         return out.drop(self._step, batch, pc.if_else(lost, "null_score", None))
 
     def _scores(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        found = self.scorer.score(batch.select(list(dict.fromkeys(self.scorer.inputs))))
+        found = self.scorer.score(batch)
         for name in self.names:
             if len(found[name]) != len(batch):
                 raise ValueError(
                     f"step {self._step}: {len(found[name])} values of {name} for {len(batch)} records"
                 )
         return {name: found[name].cast(type_) for name, type_ in self.scorer.outputs.items()}
+
+
+def _pieces(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield from (batch.slice(start, PIECE_ROWS) for start in range(0, max(1, len(batch)), PIECE_ROWS))

@@ -1,0 +1,1 @@
+"""Vectors that stand for records: clustering, search, and what is near what."""

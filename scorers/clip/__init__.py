@@ -1,0 +1,1 @@
+"""CLIP models: loaded, applied, trained; and what is decided from their embeddings."""
