@@ -143,9 +143,9 @@ def _ranks(step: Step, kind: pa.DataType | None) -> bool:
 
 
 def _is_embedding(kind: pa.DataType | None) -> bool:
-    import pyarrow as pa
+    from ..filters.embeddings.matrix import is_embedding
 
-    return kind is None or (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type))
+    return kind is None or is_embedding(kind)
 
 
 def _choice_made(step: RetrieveStep | SelectStep, known: dict[str, pa.DataType]) -> dict[str, pa.DataType]:
