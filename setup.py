@@ -39,6 +39,7 @@ CORE = [
     "pyyaml>=6.0",
     "resiliparse>=2.0",
     "rich>=13.7",
+    "threadpoolctl>=3.2",
     "tld>=0.13",
     "trafilatura>=1.12",
     "xxhash>=3.4",

@@ -18,22 +18,21 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from ...schemas.job import available_cpus
 from ..probe import answer
 from ..scratch import scratch
 from ..stage import Committed, EngineError, Probe, Stage, TaskId
 from ..storage import place
 from .attempts import Attempts, Call, map_calls, reduce_calls, send_calls
+from .threads import limit_threads
 
 _starting = threading.Lock()  # threads that run jobs share one __main__
 
 
-def _start_worker() -> None:
-    """One thread per library, no answer to Ctrl-C (the driver ends us), and no life without the driver."""
+def _start_worker(threads: int) -> None:
+    """No answer to Ctrl-C (the driver ends us), and no life without the driver."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import pyarrow as pa
-
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(1)
+    limit_threads(threads)
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
@@ -166,7 +165,10 @@ class LocalEngine:
 
     def _submit(self, running: dict[Future[Any], Call], call: Call) -> None:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._size, mp_context=self._context, initializer=_start_worker)
+            threads = max(1, available_cpus() // self._size)
+            self._pool = ProcessPoolExecutor(
+                self._size, mp_context=self._context, initializer=_start_worker, initargs=(threads,)
+            )
         try:
             with _starting_workers():
                 running[self._pool.submit(call.work, *call.arguments, self._run)] = call

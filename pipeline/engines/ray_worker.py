@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 from ..probe import answer
 from ..stage import Probe, Stage
 from ..storage import place
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+from .threads import limit_threads
 
 _threads = 0  # for which this process has been prepared
 
@@ -97,14 +96,7 @@ def _prepare(orders: Orders) -> None:
     sys.path.extend(path for path in orders.paths if path not in sys.path and os.path.isdir(path))
     if _threads == orders.threads:
         return
-    import pyarrow as pa
-
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(1)
-    os.environ |= dict.fromkeys(_THREADS, str(orders.threads))  # for libraries that are not loaded yet
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(orders.threads)
+    limit_threads(orders.threads)
     _threads = orders.threads
 
 
