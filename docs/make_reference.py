@@ -27,7 +27,7 @@ from thresher.schemas.job import job_schema
 from thresher.schemas.quantities import Count, Fraction, Size
 from thresher.schemas.records import IMAGE_TEXT
 from thresher.schemas.rules import RuleSet
-from thresher.schemas.step import NULL_VERBS, RESERVED
+from thresher.schemas.step import COLUMN_VERBS, NULL_VERBS, RESERVED
 from thresher.schemas.steps import STEPS
 from thresher.scorers import registry
 
@@ -93,7 +93,7 @@ def step_tables() -> str:
 
 
 def _verb(verb: str, schema: Schema) -> str:
-    step = schema["$defs"][f"{verb.capitalize()}Step"]
+    step = schema["$defs"][STEPS[verb].__name__]
     written = step["properties"][verb]
     lines = [f"### `{verb}`", "", f"{step['description']} {written['description']}", ""]
     models = [model for model in _models(written, schema) if model.get("properties")]
@@ -103,9 +103,9 @@ def _verb(verb: str, schema: Schema) -> str:
         inner = {
             key: _models(value, schema)[0]
             for key, value in model["properties"].items()
-            if verb in ("dedup", "score") and _models(value, schema)
+            if verb in ("dedup", "score", "retrieve") and _models(value, schema)
         }
-        if not inner:
+        if not inner or verb == "retrieve":
             lines.append(_keys(model, schema))
         for key, found in inner.items():
             lines += [
@@ -121,13 +121,16 @@ def _verb(verb: str, schema: Schema) -> str:
 def _beside(schema: Schema) -> str:
     step = schema["$defs"]["ScoreStep"]
     beside = {**step, "properties": {key: step["properties"][key] for key in RESERVED}}
-    *most, last = (f"`{verb}`" for verb in NULL_VERBS)
     text = (
-        "These keys may stand beside a verb: `as` only for `score` and `bucket`; `on_null` for "
-        f"{', '.join(most)} and {last}."
+        f"These keys may stand beside a verb: `as` for {_all(COLUMN_VERBS)}; `on_null` for {_all(NULL_VERBS)}."
     )
     lines = ["### Beside a verb", "", text, "", _keys(beside, schema)]
     return "\n".join([*lines, "#### `resources`", "", _keys(schema["$defs"]["Resources"], schema)])
+
+
+def _all(verbs: Sequence[str]) -> str:
+    *most, last = (f"`{verb}`" for verb in verbs)
+    return f"{', '.join(most)} and {last}"
 
 
 def _section(title: str, model: Schema, schema: Schema) -> str:

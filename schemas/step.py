@@ -13,7 +13,15 @@ from .verbs import ColumnName, Model, OnNull, Resources
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,79}$"
 RESERVED: Final = ("as", "name", "on", "resources", "on_null")
 COLUMN_VERBS: Final = ("score", "bucket", "decontaminate", "frequency", "cluster", "retrieve", "select")
-NULL_VERBS: Final = ("filter", "rule", "score", "select", "bucket")
+NULL_VERBS: Final = (
+    "filter",
+    "rule",
+    "score",
+    "select",
+    "bucket",
+    "hierarchical_sample",
+    "retrieve",
+)
 
 
 def short(key: str, shape: Any) -> BeforeValidator:

@@ -1,7 +1,8 @@
 """The first records of each of any number of groups, until the next would exceed a cap.
 
 Rows have `key` and `low` (the upper and lower half of a hash of the group's name), `rank` (uint64, the
-largest first), `units` (int64, not negative), `id` and `position`, which part equal ranks.
+largest first), `units` (int64, not negative), `id` and `position`, which part equal ranks. A record that is
+in several groups at once has a row in each, with its `place` among them, and in no group two.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ ROWS: Final = pa.schema(
         pa.field(POSITION, pa.uint64(), nullable=False),
     ]
 )
+PLACED_ROWS: Final = ROWS.append(pa.field("place", pa.int32(), nullable=False))
 
 Int64s = npt.NDArray[np.int64]
 
@@ -43,16 +45,27 @@ def group_hashes(names: pa.Array) -> tuple[pa.Array, pa.Array]:
     return upper, lower
 
 
-def within_cap(rows: pa.RecordBatch, cap: int) -> tuple[pa.Array, int, int]:
-    """The positions of the rows that fit, of rows that hold every group whole.
+def within_cap(rows: pa.RecordBatch, cap: int) -> tuple[pa.RecordBatch, int, int]:
+    """The rows that fit, of rows that hold every group whole.
 
     Also how many groups there are, and of how many not every row fits.
     """
     if not len(rows):
-        return rows.column(POSITION), 0, 0
+        return rows, 0, 0
     order, first, before = _cumulate(rows)
     fits = before + rows.column("units").to_numpy()[order] <= cap
-    return rows.column(POSITION).take(pa.array(order[fits])), int(first.sum()), _groups_with(~fits, first)
+    return rows.take(pa.array(order[fits])), int(first.sum()), _groups_with(~fits, first)
+
+
+def once_for_each_group(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows of whole records, of each record and group the one with the highest rank, else the first."""
+    if not len(rows):
+        return rows
+    position, key, low = (rows.column(name).to_numpy() for name in (POSITION, "key", "low"))
+    order = np.lexsort((rows.column("place").to_numpy(), ~rows.column("rank").to_numpy(), low, key, position))
+    same = np.zeros(len(order), np.bool_)
+    same[1:] = np.logical_and.reduce([np.diff(of[order]) == 0 for of in (position, key, low)])
+    return rows.take(pa.array(np.sort(order[~same]))) if same.any() else rows
 
 
 def prune(rows: pa.RecordBatch, cap: int) -> pa.RecordBatch:

@@ -1,8 +1,13 @@
-"""The group of each record: the value of a column as a name, null being a group of its own."""
+"""The group of each record, or its groups: values of a column as names, null being a group of its own."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...schemas.verbs import OnNull
 from .order import Bools
@@ -19,12 +24,61 @@ def group_names(batch: pa.RecordBatch, within: str | None) -> pa.Array:
     """
     if within is None:
         return pa.nulls(len(batch), pa.string())
-    column = batch.column(within)
+    return _names(batch.column(within), within)
+
+
+def _names(column: pa.Array, within: str) -> pa.Array:
     dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean)
     if not any(test(dtype) for test in (*tests, pa.types.is_null)):
         raise ValueError(f"within: column {within} holds {dtype}; group by strings, integers or booleans")
     return column.cast(pa.string())
+
+
+@dataclass(frozen=True)
+class Memberships:
+    """The records of a batch in each of their groups, one row for each record and group, in their order."""
+
+    record: npt.NDArray[np.int64]  # row of the batch
+    place: npt.NDArray[np.int32]  # in the record's list
+    names: pa.Array  # string, of the group
+    scores: pa.Array
+    uneven: Bools  # for each row of the batch, whether its lists differ in length: it is in no group then
+
+
+def memberships(batch: pa.RecordBatch, within: str, by: str) -> Memberships:
+    """The groups in the lists of column `within`, with the scores in those of column `by`, or its values.
+
+    A record is in no group where either is null. Raises ValueError as `group_names` does.
+    """
+    lists, scores = batch.column(within), batch.column(by)
+    counts = _lengths(lists)
+    there = counts >= 0
+    uneven = np.zeros(len(batch), np.bool_)
+    if is_list(scores.type):
+        score_counts = _lengths(scores)
+        uneven = there & (score_counts >= 0) & (counts != score_counts)
+        there &= counts == score_counts
+    rows = np.flatnonzero(there)
+    chosen, counts = pa.array(rows), counts[rows]
+    record = np.repeat(rows, counts)
+    first = np.cumsum(counts) - counts
+    place = (np.arange(len(record)) - np.repeat(first, counts)).astype(np.int32)
+    flat = pc.list_flatten(scores.take(chosen)) if is_list(scores.type) else scores.take(pa.array(record))
+    return Memberships(record, place, _names(pc.list_flatten(lists.take(chosen)), within), flat, uneven)
+
+
+def is_list(dtype: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)
+    )
+
+
+def _lengths(lists: pa.Array) -> npt.NDArray[np.int64]:
+    """int64 (n,): the lengths of lists, -1 where there is none. Raises ValueError for what is no list."""
+    if not is_list(lists.type):
+        raise ValueError(f"within: a column of {lists.type} where others hold lists")
+    return np.asarray(pc.fill_null(pc.list_value_length(lists), -1).to_numpy(zero_copy_only=False), np.int64)
 
 
 def check_scores(batch: pa.RecordBatch, ranked: Bools, by: str, step: str, on_null: OnNull) -> None:

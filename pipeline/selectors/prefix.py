@@ -75,6 +75,15 @@ class Search:
             self.known.append(low)
             self.low, self.high = 0, _LAST
 
+    def end_behind_ties(self) -> None:
+        """Takes all records that share the word at which the budget ends, once that is known."""
+        if self.cut is None and not (self.left and self.known):
+            return
+        if self.cut is None:
+            self.cut = {"word": self.known[0]}
+        self.above_records = self.above_units = self.above_tied + self.tied
+        self.left = 0
+
 
 class Searches:
     """The searches of all groups as arrays that a batch can be compared with at once."""

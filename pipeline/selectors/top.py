@@ -30,7 +30,10 @@ class TopSelector(Selector):
     Records are taken by score, highest first, until the next one would exceed the budget; no record after
     that one is taken, even if it is small enough. Equal scores are ordered by id (its UTF-8 bytes, ascending)
     and then by position; with `ties="random"` first by the hash of (seed, step, id), which draws a fair
-    sample where many records share one score. -0.0 equals 0.0; infinities are scores; NaN counts as null.
+    sample where many records share one score. With `ties="keep"`, which goes with a share of records, every
+    record stays whose score is at least that of the first one behind the share: the bar of DataComp (Gadre et
+    al. 2023, arXiv:2304.14108), whose share is rounded down after a product in float64, as Python's
+    `int(n * top)` gives it. -0.0 equals 0.0; infinities are scores; NaN counts as null.
 
     `by`: the score column, any float or integer type; integers compare exactly.
     `top`: the budget as a fraction in [0, 1] of the units of all records that reach the step, in each group,
@@ -63,7 +66,7 @@ class TopSelector(Selector):
         seed: int = 0,
         step: str = "select",
         on_null: OnNull = "drop",
-        ties: Literal["id", "random"] = "id",
+        ties: Literal["id", "random", "keep"] = "id",
     ) -> None:
         if (top is None) == (budget is None):
             raise ValueError("give either top, a fraction, or budget, a number of units")
@@ -72,7 +75,9 @@ class TopSelector(Selector):
         if budget is not None and budget < 0:
             raise ValueError(f"budget is {budget}; it cannot be negative")
         _check(on_null, "on_null", ("drop", "keep", "fail"))
-        _check(ties, "ties", ("id", "random"))
+        _check(ties, "ties", ("id", "random", "keep"))
+        if ties == "keep" and (top is None or unit_column is not None):
+            raise ValueError("ties is 'keep', which goes with top, a fraction of the records")
         self.by, self.within, self.on_null = by, within, on_null
         self.unit, self.unit_column = unit, unit_column
         self.top, self.budget = top, budget
@@ -113,6 +118,8 @@ class TopSelector(Selector):
             searches = [prefix.Search(**search) for search in learned.values["groups"]]
         prefix.advance(searches, state, self._rank)
         for search in searches:
+            if self.ties == "keep":
+                search.end_behind_ties()
             self._check_progress(search)
         if any(search.left for search in searches):
             return Again({"kind": kind, "groups": prefix.as_values(searches)})
@@ -131,8 +138,11 @@ class TopSelector(Selector):
         group = self._index(batch, cuts.names)
         at = cuts.word[group]
         keep = ranked & (cuts.all_fit[group] | (words < at))
-        tied = np.flatnonzero(ranked & ~cuts.all_fit[group] & (words == at))
-        if len(tied):
+        at_cut = ranked & ~cuts.all_fit[group] & (words == at)
+        tied = np.flatnonzero(at_cut)
+        if self.ties == "keep":
+            keep |= at_cut
+        elif len(tied):
             keep[tied] = self._before_cut(batch.take(pa.array(tied)), group[tied], cuts)
         if self.on_null == "keep":
             keep |= ~ranked
@@ -232,6 +242,9 @@ class TopSelector(Selector):
     def _allot(self, searches: Sequence[prefix.Search]) -> None:
         """Sets the budget of each group."""
         for search in searches:
+            if self.ties == "keep" and self.top is not None:
+                search.budget = int(search.records * self.top)
+                continue
             share = Fraction(repr(self.top or 0.0))
             search.budget = math.floor(share * search.units) if self.budget is None else self.budget
 
@@ -249,7 +262,9 @@ class TopSelector(Selector):
         if search.cut is not None:
             score = score_of(search.cut["word"], kind)
             shown = score if math.isfinite(score) else str(score)
-            cut = {"score": shown, "id": search.cut["id"], "position": search.cut["position"]}
+            cut = {"score": shown}
+            if self.ties != "keep":
+                cut |= {"id": search.cut["id"], "position": search.cut["position"]}
         return {
             "group": search.group,
             "records": search.records,
@@ -258,7 +273,7 @@ class TopSelector(Selector):
             "budget": search.budget,
             "kept_records": search.above_records,
             "kept_units": search.above_units,
-            "first_dropped": cut,
+            "bar" if self.ties == "keep" else "first_dropped": cut,
             "tied_with_it": search.tied,
             "kept_of_tied": search.above_records - search.above_tied if search.tied else 0,
         }
@@ -275,15 +290,15 @@ class Cuts:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         outcomes = values["groups"]
-        cuts = [outcome["first_dropped"] for outcome in outcomes]
+        cuts = [outcome["bar"] if "bar" in outcome else outcome["first_dropped"] for outcome in outcomes]
         kind = values["kind"] or "float64"
         read = float if kind == "float64" else int
         scores = pa.array([read(cut["score"]) if cut else None for cut in cuts], pa.type_for_alias(kind))
         self.names = pa.array([outcome["group"] for outcome in outcomes], pa.string())
         self.all_fit = np.array([cut is None for cut in cuts], np.bool_)
         self.word = score_words(scores)[0]
-        self.ids = pa.array([cut["id"] if cut else "" for cut in cuts], pa.large_string())
-        self.position = np.array([cut["position"] if cut else 0 for cut in cuts], np.uint64)
+        self.ids = pa.array([cut.get("id") if cut else "" for cut in cuts], pa.large_string())
+        self.position = np.array([cut.get("position") or 0 if cut else 0 for cut in cuts], np.uint64)
 
 
 def unit_counts(batch: pa.RecordBatch, column: str | None) -> npt.NDArray[np.int64]:
