@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ..schemas.step import Step
@@ -45,11 +45,34 @@ LANGUAGE_COLUMNS: Final = ("lang", "lang_score")
 
 def check_columns(outline: Outline, allow_code: bool = False) -> Iterator[Problem]:
     """What is wrong with the columns that the steps of a job read and make."""
+    ends: list[dict[str, pa.DataType] | None] = []
     for line in outline.lines:
-        yield from _check_line(line, outline, allow_code)
+        ends.append((yield from _check_line(line, outline, allow_code)))
+    yield from _check_output(outline, ends)
 
 
-def _check_line(line: Line, outline: Outline, allow_code: bool) -> Iterator[Problem]:
+def _check_output(outline: Outline, ends: Sequence[dict[str, pa.DataType] | None]) -> Iterator[Problem]:
+    """The embeddings that go out are there for the records of some input at least."""
+    embeddings = outline.output.embeddings if outline.output is not None else None
+    if embeddings is None:
+        return
+    if outline.output is not None and outline.output.format == "datacomp":
+        told = "a subset has no shards that embeddings could go beside; write another format"
+        yield Problem(("output", "embeddings"), told)
+    known = {name: kind for end in ends if end is not None for name, kind in end.items()}
+    for name, column in embeddings.arrays.items():
+        place: Path = ("output", "embeddings", "arrays", name)
+        if column not in known and None not in ends:
+            found = [other for other, kind in known.items() if _is_embedding(kind)]
+            yield Problem(place, *unknown("column", column, found))
+        elif not _is_embedding(known.get(column)):
+            yield Problem(place, f'"{column}" holds no embeddings; a score step such as clip makes them')
+
+
+def _check_line(
+    line: Line, outline: Outline, allow_code: bool
+) -> Generator[Problem, None, dict[str, pa.DataType] | None]:
+    """Also returns the columns behind the last step, and their types; None where they cannot be told."""
     import pyarrow as pa
 
     from ..filters.signals import SIGNALS
@@ -85,6 +108,10 @@ def _check_line(line: Line, outline: Outline, allow_code: bool) -> Iterator[Prob
                 yield Problem(place, f'"{column}" holds no embeddings; a score step such as clip makes them')
         if step.kind == "rule":
             yield from _check_types(step.options, known, (*path, step.kind))
+        elif isinstance(step, RetrieveStep) and step.retrieve.where:
+            yield from _check_types(step.retrieve.where, known, (*path, "retrieve", "where"))
+        elif isinstance(step, SelectStep):
+            yield from _check_lists(step, known, path)
         made: dict[str, pa.DataType] | None = {}
         if step.kind == "language":
             known |= {name: TEXT.field(name).type for name in LANGUAGE_COLUMNS}
@@ -112,6 +139,7 @@ def _check_line(line: Line, outline: Outline, allow_code: bool) -> Iterator[Prob
             elif column in known:
                 yield Problem((*path, "as"), f'there is a column "{column}" already; name another')
         known |= made or {}
+    return known if complete else None
 
 
 def _check_types(expression: str, known: dict[str, pa.DataType], path: Path) -> Iterator[Problem]:
@@ -129,6 +157,28 @@ def _check_types(expression: str, known: dict[str, pa.DataType], path: Path) -> 
             rule.evaluate({name: pa.array([], known[name]) for name in rule.columns})
         except ExpressionError as error:
             yield Problem(path, str(error))
+
+
+def _check_lists(step: SelectStep, known: dict[str, pa.DataType], path: Path) -> Iterator[Problem]:
+    """Records that are in several groups at once go with a cap alone; and `as` with what makes a column."""
+    import pyarrow as pa
+
+    options = step.select
+    within, by = (known.get(name) if name else None for name in (options.within, options.by))
+    lists = within is not None and pa.types.is_list(within)
+    if lists and options.cap is None:
+        yield Problem((*path, "select", "within"), f'"{options.within}" holds lists; they go with cap')
+    elif (
+        options.cap is not None
+        and within is not None
+        and not lists
+        and by is not None
+        and pa.types.is_list(by)
+    ):
+        told = f'"{options.by}" holds lists, and "{options.within}" does not'
+        yield Problem((*path, "select", "by"), f"{told}; both are lists, of the same lengths, or neither")
+    if step.as_ and options.action != "report" and not lists:
+        yield Problem((*path, "as"), "this select makes no column; write action: report, or remove as")
 
 
 def _ranks(step: Step, kind: pa.DataType | None) -> bool:

@@ -45,12 +45,9 @@ def check_step(step: Step, path: Path, outline: Outline, allow_code: bool) -> It
         yield from _check_img2dataset(path)
     elif step.kind == "balance":
         yield from _check_asset(options.entries, (*path, "entries"), outline)
-    elif step.kind == "cluster":
-        yield from _check_faiss(path)
-        if options.centroids:
-            yield from _check_asset(options.centroids, (*path, "centroids"), outline)
+    elif step.kind == "cluster" and options.centroids:
+        yield from _check_asset(options.centroids, (*path, "centroids"), outline)
     elif step.kind == "retrieve":
-        yield from _check_faiss(path)
         yield from _check_asset(options.around, (*path, "around"), outline)
         if options.where:
             yield from _check_rule(options.where, (*path, "where"))
@@ -90,9 +87,7 @@ def check_placement(step: Step, path: Path, engine: str | None) -> Iterator[Prob
 def _check_dedup(options: Dedup, path: Path) -> Iterator[Problem]:
     from ..pipeline.against import check_against
 
-    if options.semantic or options.neighbours:
-        yield from _check_faiss((*path, options.method))
-    elif message := check_against(options):
+    if message := check_against(options):
         yield Problem((*path, options.method, "against"), message)
 
 
@@ -164,11 +159,6 @@ def _check_img2dataset(path: Path) -> Iterator[Problem]:
     if not os.environ.get(PYTHON) and importlib.util.find_spec("img2dataset") is None:
         told = f"img2dataset is not installed: pip install it, or let {PYTHON} name a Python that has it"
         yield Problem((*path, "with"), told)
-
-
-def _check_faiss(path: Path) -> Iterator[Problem]:
-    if importlib.util.find_spec("faiss") is None:
-        yield Problem(path, "needs faiss: pip install 'thresher[embeddings]'")
 
 
 def _check_asset(name: str, path: Path, outline: Outline) -> Iterator[Problem]:

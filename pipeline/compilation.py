@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..filters import expressions
 from ..filters.rule_sets import RULE_SETS, split_arguments
@@ -18,7 +18,7 @@ from ..schemas.dedup import Dedup
 from ..schemas.job import Job
 from ..schemas.step import Step
 from ..scorers import registry
-from ..scorers.assets import LocalAssets, checksum
+from ..scorers.assets import LocalAssets, checksum, listing
 from .balance import compile_balance
 from .cluster import compile_cluster
 from .compiled import CorpusStep, MapStep
@@ -37,9 +37,14 @@ from .steps.scoring import Score
 from .steps.text import Extract, Language, Publish, Rules, Sample, Url
 from .vocabulary import compile_vocabulary
 
+NO_TYPES: Final[Mapping[str, str]] = {}
 
-def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep | CorpusStep:
-    """What step `number` of a job becomes. Raises AssetError or PluginError where a model is missing."""
+
+def compile_step(
+    step: Step, number: int, job: Job, allow_code: bool, types: Mapping[str, str] = NO_TYPES
+) -> MapStep | CorpusStep:
+    """What step `number` of a job becomes; `types`: Arrow's names of those of the columns that steps before
+    it make. Raises AssetError or PluginError where a model is missing."""
     name, options, seed = step.name, step.options, job.run.seed
     directory = Path(job.run.directory or ".")
     match step.kind:
@@ -76,9 +81,9 @@ def compile_step(step: Step, number: int, job: Job, allow_code: bool) -> MapStep
         case "score":
             return _score(step, options, directory, allow_code)
         case "select":
-            if options.min is not None:
+            if options.min is not None and options.action == "drop":
                 return _rules(step, [("below_min", f"{options.by} >= {options.min!r}")], {}, DEFAULTS)
-            return compile_select(name, number, options, seed, step.on_null, directory)
+            return compile_select(step, number, seed, directory, types)  # type: ignore[arg-type]
         case "bucket":
             return compile_bucket(name, step.column, options, step.on_null)  # type: ignore[attr-defined]
         case "mix":
@@ -128,7 +133,11 @@ def _plugin(
 ) -> dict[str, Any]:
     """The arguments of an operator that runs a plug-in, its fingerprint among them."""
     plugin = registry.build(kind, name, arguments, directory=directory, allow_code=allow_code)
-    files = [LocalAssets([directory]).describe(asset).sha256 for asset in plugin.assets]
+    assets, listed = LocalAssets([directory]), getattr(plugin, "listed", ())
+    files = [
+        listing(assets.locate(asset)) if asset in listed else assets.describe(asset).sha256
+        for asset in plugin.assets
+    ]
     return {
         kind.noun: name,
         "arguments": dict(arguments),

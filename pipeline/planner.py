@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..filters.embeddings.matrix import EMBEDDING
 from ..filters.signals import SIGNALS, inputs_of, versions_of
 from ..schemas.job import Job
 from ..schemas.records import RECORDS
@@ -15,7 +16,7 @@ from .compilation import compile_step
 from .compiled import CorpusStep, MapStep
 from .operator import kernels_of
 from .stage import OperatorRef, Resources
-from .steps.reading import Payload
+from .steps.reading import Payload, type_of
 from .steps.text import Signals
 
 BASE = ("id", "url", "source", "date", "meta", "text", "input")
@@ -85,8 +86,8 @@ class Plan:
     branches: tuple[Branch, ...]
     phases: tuple[Phase, ...]  # over the records of all branches
     steps: tuple[str, ...]  # of `phases`
-    output: tuple[str, ...]
-    scores: tuple[str, ...]
+    output: tuple[str, ...]  # columns that are read to write it
+    scores: tuple[str, ...]  # of these, what steps made for the shards themselves
     reads_tars: bool
 
     @property
@@ -128,9 +129,9 @@ def plan(job: Job, allow_code: bool = False) -> Plan:
     everything = [*(phase for _, _, phases, _ in branches for phase in phases), *trunk]
     base = IMAGE_BASE if job.modality == "image-text" else BASE
     known = {*base, *(name for phase in everything for name in _adds(phase))}
-    scores = tuple(dict.fromkeys(made.scores))
+    scores, beside = _written(job, made)
     schema = RECORDS[job.modality]
-    output = tuple(f.name for f in schema if f.name in known) + scores
+    output = tuple(f.name for f in schema if f.name in known) + scores + beside
     _lay_out(trunk, [], output, base)
     for _, _, phases, _ in branches:
         _lay_out(phases, trunk, output, base)
@@ -170,6 +171,19 @@ class _Made:
     number: int = 0
 
 
+def _written(job: Job, made: _Made) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns that steps made, of the shards and of what lies beside them.
+
+    A column is in one of both; embeddings that are asked for in neither only stand in Parquet.
+    """
+    given = job.output.embeddings
+    beside = tuple(dict.fromkeys(given.arrays.values())) if given is not None else ()
+    names = [name for name in dict.fromkeys(made.scores) if name not in beside]
+    if job.output.format != "parquet":
+        names = [name for name in names if type_of(made.types[name]) != EMBEDDING]
+    return tuple(names), beside
+
+
 def _phases(
     steps: Sequence[Step], job: Job, allow_code: bool, made: _Made, reads_source: bool = False
 ) -> list[Phase]:
@@ -177,7 +191,7 @@ def _phases(
     engine. What owns a model reads what an earlier pass has read: its workers have better things to do."""
     phases = [Phase(reads_source=reads_source)]
     for step in steps:
-        compiled = compile_step(step, made.number, job, allow_code)
+        compiled = compile_step(step, made.number, job, allow_code, made.types)
         made.number += 1
         made.types |= compiled.types
         made.scores.extend(compiled.types)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,24 +11,28 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from ..schemas import selection as schema
+from ..schemas.steps import SelectStep as Selecting
 from ..schemas.verbs import OnNull
 from ..scorers.assets import LocalAssets
 from ..scorers.tokens import TokenScorer
 from .compiled import CorpusStep, MapStep, add_layer
 from .driver import Driver, layer_of, partitions_for
 from .operator import build
-from .part_order import in_part_order
+from .part_order import in_part_order, shift_of
 from .selectors import BucketSelector, LimitSelector, MixSelector, TopSelector
-from .stage import Input, OperatorRef, Parts
+from .stage import Input, Layer, OperatorRef, Parts
 from .steps.reading import Keep, stream_part
 from .steps.selection import (
     Apply,
     ByGroup,
+    CollectPlaces,
     Decide,
+    DropOutsideCaps,
     DropOverCap,
     KeepWithinCap,
     Measure,
     Prune,
+    ReportMinimum,
     Summarise,
 )
 
@@ -39,7 +43,9 @@ UNIT_COLUMNS: Final[dict[str, str | None]] = {
     "bytes": "byte_count",
 }
 CAP_ROW_BYTES: Final = 80  # two halves of a hash, rank, units, position, an id of some 40 bytes
+GROUPS_OF_A_RECORD: Final = 10  # on average, where it has a list of them
 KEPT_ROW_BYTES: Final = 16
+LISTS: Final = ("list<", "large_list<", "fixed_size_list<")  # what Arrow's names of lists begin with
 
 
 class SelectionError(Exception):
@@ -48,9 +54,13 @@ class SelectionError(Exception):
 
 @dataclass
 class SelectStep(CorpusStep):
-    """Keeps what a selector decides for; with `types`, what decided stays as the column that they name."""
+    """Keeps what a selector decides for; with `types`, what decided stays as the column that they name.
+
+    With `reports`, all records stay, and the column says which are chosen.
+    """
 
     selector: OperatorRef | None = None
+    reports: bool = False
 
     @property
     def kind(self) -> str:
@@ -58,11 +68,11 @@ class SelectStep(CorpusStep):
 
     def run(self, driver: Driver, parts: Parts) -> Parts:
         assert self.selector is not None
-        decision = _decide(driver, self.stage_name, self.selector, parts)
+        decision = decide(driver, self.stage_name, self.selector, parts)
         self.look_at(driver, json.loads(decision))
         columns = tuple(dict.fromkeys(("id", "source", *build(self.selector).inputs)))
         spec = [self.selector.name, self.selector.arguments]
-        made = {"column": self.makes[0]} if self.makes else {}
+        made = {"report" if self.reports else "column": self.makes[0]} if self.makes else {}
         drop = OperatorRef.of(Apply, step=self.name, selector=spec, decision=decision, **made)
         return _apply(driver, self, drop, parts, _payload(columns))
 
@@ -89,7 +99,10 @@ class MixStep(SelectStep):
 
 @dataclass
 class CapStep(CorpusStep):
-    """Keeps of each group the best records up to a cap; groups may be millions."""
+    """Keeps of each group the best records up to a cap; groups may be millions.
+
+    With `listed`, a record is in several groups at once and stays if it fits into one of them.
+    """
 
     by: str = ""
     within: str = ""
@@ -97,6 +110,8 @@ class CapStep(CorpusStep):
     unit_column: str | None = None
     on_null: OnNull = "drop"
     kept: str = ""  # the column that marks what fits, for this step alone
+    listed: bool = False
+    reports: bool = False
 
     @property
     def kind(self) -> str:
@@ -104,6 +119,8 @@ class CapStep(CorpusStep):
 
     def run(self, driver: Driver, parts: Parts) -> Parts:
         columns = ("id", self.by, self.within, *([self.unit_column] if self.unit_column else []))
+        # What is not listed is named as before lists were: so are the stages that it has committed.
+        listed = {"listed": True} if self.listed else {}
         by_group = OperatorRef.of(
             ByGroup,
             step=self.name,
@@ -111,22 +128,46 @@ class CapStep(CorpusStep):
             within=self.within,
             unit_column=self.unit_column,
             on_null=self.on_null,
+            **listed,
         )
+        rows = sum(part.rows for part in parts) * (GROUPS_OF_A_RECORD if self.listed else 1)
         commits = driver.run(
             f"{self.stage_name}-groups",
             {"rows": Input(parts, (by_group,), "key", tuple(dict.fromkeys(columns)))},
-            partitions=partitions_for(sum(part.rows for part in parts) * CAP_ROW_BYTES),
-            reduce=OperatorRef.of(KeepWithinCap, step=self.name, cap=self.cap),
+            partitions=partitions_for(rows * CAP_ROW_BYTES),
+            reduce=OperatorRef.of(KeepWithinCap, step=self.name, cap=self.cap, **listed),
             combine=OperatorRef.of(Prune, cap=self.cap),
         )
         found = tuple(stream_part(committed.task, committed.streams["kept"]) for committed in commits)
-        bytes_ = sum(part.rows for part in found) * KEPT_ROW_BYTES
-        layers = in_part_order(
-            driver, f"{self.stage_name}-kept", found, parts, {"kept": self.kept}, bytes_=bytes_
+        columns = ("id", "source", self.by, self.kept, *([self.within] if self.listed else []))
+        return _apply(
+            driver,
+            self,
+            self._drop(),
+            add_layer(parts, self._layers(driver, found, parts)),
+            tuple(dict.fromkeys(columns)),
         )
-        drop = OperatorRef.of(DropOverCap, step=self.name, by=self.by, kept=self.kept, on_null=self.on_null)
-        columns = tuple(dict.fromkeys(("id", "source", self.by, self.kept)))
-        return _apply(driver, self, drop, add_layer(parts, layers), columns)
+
+    def _layers(self, driver: Driver, found: Parts, parts: Parts) -> list[Layer]:
+        collect = OperatorRef.of(CollectPlaces, shift=shift_of(parts), column=self.kept)
+        return in_part_order(
+            driver,
+            f"{self.stage_name}-kept",
+            found,
+            parts,
+            {"kept": self.kept},
+            bytes_=sum(part.rows for part in found) * KEPT_ROW_BYTES,
+            reduce=collect if self.listed else None,
+        )
+
+    def _drop(self) -> OperatorRef:
+        arguments = {"step": self.name, "by": self.by, "kept": self.kept, "on_null": self.on_null}
+        if self.listed:
+            (column,) = self.makes
+            arguments |= {"within": self.within, "column": column}
+            return OperatorRef.of(DropOutsideCaps, **arguments, report=self.reports)
+        made = {"report": self.makes[0]} if self.reports else {}
+        return OperatorRef.of(DropOverCap, **arguments, **made)
 
 
 def compile_limit(name: str, count: int) -> SelectStep:
@@ -136,30 +177,50 @@ def compile_limit(name: str, count: int) -> SelectStep:
 
 
 def compile_select(
-    name: str, number: int, options: schema.Select, seed: int, on_null: OnNull, directory: Path
-) -> SelectStep | CapStep:
-    """The best records or, without `by`, random ones: by share, budget or cap.
+    step: Selecting, number: int, seed: int, directory: Path, types: Mapping[str, str]
+) -> SelectStep | CapStep | MapStep:
+    """The best records or, without `by`, random ones: by share, budget or cap, or what reaches a bar.
 
     `number` tells the columns of the step from those of others; `directory` is where a tokenizer is looked
-    for. Raises AssetError.
+    for; `types` are those of the columns that earlier steps make, by Arrow's names. Raises AssetError.
     """
+    options, name, reports = step.select, step.name, step.select.action == "report"
+    if options.min is not None:
+        assert options.by is not None
+        operator = OperatorRef.of(
+            ReportMinimum,
+            step=name,
+            by=options.by,
+            least=options.min,
+            column=step.column,
+            on_null=step.on_null,
+        )
+        return MapStep(name, operator, frozenset({options.by}), (step.column,), types={step.column: "bool"})
     prefix = f"select_{number}_"
     by = options.by or f"{prefix}draw"
     unit_column = _unit_column(options, prefix)
     keys = _keys(name, options, seed, None if options.by else by, unit_column, directory)
     reads = frozenset(column for column in (by, options.within, unit_column) if column)
+    made = {step.column: "bool"} if reports else {}
     if options.cap is not None:
         assert options.within is not None
+        of_groups = types.get(options.within, "")
+        listed = of_groups.startswith(LISTS)
+        if listed and not reports:
+            made = {step.column: of_groups}
         return CapStep(
             name,
             reads,
             keys,
+            types=made,
             by=by,
             within=options.within,
             cap=options.cap,
             unit_column=unit_column,
-            on_null=on_null,
+            on_null=step.on_null,
             kept=f"{prefix}kept",
+            listed=listed,
+            reports=reports,
         )
     selector = OperatorRef.of(
         TopSelector,
@@ -171,9 +232,10 @@ def compile_select(
         unit_column=unit_column,
         seed=seed,
         step=name,
-        on_null=on_null,
+        on_null=step.on_null,
+        **({"ties": "keep"} if options.ties == "keep" else {}),
     )
-    return SelectStep(name, reads, keys, selector=selector)
+    return SelectStep(name, reads, keys, types=made, selector=selector, reports=reports)
 
 
 def compile_bucket(name: str, column: str, options: schema.Bucket, on_null: OnNull) -> SelectStep:
@@ -256,10 +318,20 @@ def _apply(
     return add_layer(parts, [layer_of(committed, "alive") for committed in commits])
 
 
-def _decide(driver: Driver, name: str, selector: OperatorRef, parts: Parts) -> str:
-    """The selector's decision as JSON, after as many passes as it asks for."""
+def decide(
+    driver: Driver,
+    name: str,
+    selector: OperatorRef,
+    parts: Parts,
+    maps: tuple[OperatorRef, ...] = (),
+    columns: Sequence[str] | None = None,
+) -> str:
+    """The selector's decision as JSON, after as many passes as it asks for.
+
+    `maps` make what it reads of `columns`; without them it reads what the parts have.
+    """
     spec = [selector.name, selector.arguments]
-    columns = _payload(build(selector).inputs)
+    columns = _payload(build(selector).inputs if columns is None else columns)
     learned: str | None = None
     passed = 0
     while True:
@@ -268,7 +340,10 @@ def _decide(driver: Driver, name: str, selector: OperatorRef, parts: Parts) -> s
             f"{name}-pass-{passed}",
             {
                 "states": Input(
-                    parts, (OperatorRef.of(Summarise, selector=spec, learned=learned),), "key", columns
+                    parts,
+                    (*maps, OperatorRef.of(Summarise, selector=spec, learned=learned)),
+                    "key",
+                    columns,
                 )
             },
             partitions=1,

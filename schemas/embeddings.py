@@ -127,6 +127,11 @@ class QueryClusters(KMeans):
         description="Queries in a cluster that is taken; 1 as DataComp's image_based, 4 as DINOv2 (more "
         "than 3).",
     )
+    assign: Literal["nearest", "inner_product"] = Field(
+        default="nearest",
+        description="Which centroid records and queries belong to: the nearest by `metric`, or the one whose "
+        "product with them is the largest, as in DataComp, where centroids are means (metric: euclidean).",
+    )
     per_cluster: PositiveInt | None = Field(
         default=None,
         description="Records of each such cluster, drawn at random; all where left out, 10000 in DINOv2.",
@@ -136,7 +141,13 @@ class QueryClusters(KMeans):
 class Retrieve(Model):
     """Which records are near a curated set."""
 
-    of: OfField
+    of: Annotated[
+        ColumnName,
+        Field(
+            description="The column of the embeddings, as in clip_image; on_null says what becomes of "
+            "records without one."
+        ),
+    ]
     around: str = Field(
         description="The embeddings of the curated set: a .npy, or an array of an .npz or a column of a "
         "Parquet file, which `array` names."
@@ -169,8 +180,9 @@ class Embeddings(Model):
 
     layout: Literal["datacomp", "clip-retrieval"] = Field(
         default="datacomp",
-        description="datacomp: shard-N.npz with all arrays. clip-retrieval: a folder NAME_emb for each array "
-        "with NAME_emb_N.npy, and metadata/metadata_N.parquet.",
+        description="datacomp: metadata/shard-N.npz with all arrays, and metadata/shard-N.parquet. "
+        "clip-retrieval: a folder NAME_emb for each array with NAME_emb_N.npy, and "
+        "metadata/metadata_N.parquet.",
     )
     arrays: Annotated[
         dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], ColumnName], Field(min_length=1)

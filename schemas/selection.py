@@ -25,7 +25,8 @@ class Select(Model):
 
     by: ColumnName | None = Field(
         default=None,
-        description="The score or signal that ranks the records, highest first; at random where left out.",
+        description="The score or signal that ranks the records, highest first; at random where left out. Of "
+        "a cap also a list, as long as that of `within`: a score for each group.",
     )
     top: Fraction | None = Field(default=None, description="Share that is kept, as in 10% or 0.1.")
     budget: Count | None = Field(default=None, description="How much is kept, in `unit`, as in 5e9.")
@@ -36,7 +37,8 @@ class Select(Model):
     min: float | None = Field(default=None, description="Smallest value that is kept.")
     within: ColumnName | None = Field(
         default=None,
-        description="A column, as in lang, domain or input: choose in each of its groups separately.",
+        description="A column, as in lang, domain or input: choose in each of its groups separately. Of a "
+        "cap also a list: the groups that a record is in; it stays if it is chosen for one of them.",
     )
     unit: UnitField = "records"
     tokenizer: TokenizerField = None

@@ -38,7 +38,7 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-scenes, defects, images = (_load(name) for name in ("scenes", "defects", "images"))
+scenes, defects, filtering, images = (_load(name) for name in ("scenes", "defects", "filtering", "images"))
 
 
 def test_the_same_seed_draws_the_same_scene() -> None:
@@ -105,10 +105,44 @@ def test_a_copy_counts_as_caught_whichever_of_the_two_is_left() -> None:
     assert images.judge(rows, {0, 1}, {})[1] == ["exact copy: 0 of 1 caught by same_image"]
 
 
+def test_the_filter_is_judged_by_the_swapped_captions_that_it_drops() -> None:
+    swapped = range(0, 100, 10)
+    rows = [
+        defects.Row(filtering.SWAPPED if number in swapped else "sound", f"/{number}", "", number)
+        for number in range(100)
+    ]
+    kept = set(range(100)) - {90}
+    found = filtering.Found(0.93, frozenset({0, 10, 20, 30, 40, 50, 1, 2}))
+    lines, wrong = filtering.judge(rows, kept, found)
+    assert wrong == []
+    assert "AUC of 0.930" in lines[0]
+    assert lines[1].endswith(
+        "8 of 99 pairs, and with them 6 of 9 swapped captions: recall 67%, precision 75%"
+    )
+    missed = filtering.Found(0.6, frozenset({0, 1, 2, 3}))
+    assert filtering.judge(rows, kept, missed)[1] == [
+        "AUC is 0.60, below 0.85",
+        "recall of swapped captions is 0.11, below 0.6",
+        "precision of what is dropped is 0.25, below 0.4",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_filter_network_finds_swapped_captions(tmp_path: Path) -> None:
+    pytest.importorskip("open_clip", reason="needs the package open_clip_torch")
+    command = [sys.executable, str(DEMO / "images.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert re.search(r"an AUC of 0\.\d{3}\n", done.stdout)
+    assert re.search(r"of 60 swapped captions: recall \d+%, precision \d+%", done.stdout)
+    assert (tmp_path / "filter" / "README.md").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_demo_catches_what_it_has_planted(tmp_path: Path) -> None:
-    command = [sys.executable, str(DEMO / "images.py"), str(tmp_path), "--rows", str(ROWS)]
+    command = [sys.executable, str(DEMO / "images.py"), str(tmp_path), "--rows", str(ROWS), "--no-filter"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert "drawn by a program" in done.stdout

@@ -48,7 +48,7 @@ clusters = _load("ray_head", Path(__file__).parents[1] / "jobs" / "ray_head.py")
 
 
 # Pages with many runs of whole jobs.
-LONG = ("accounts", "balance", "dedup", "scorer", "select", "signals")
+LONG = ("accounts", "balance", "dedup", "retrieve", "scorer", "select", "signals")
 # Pages whose reader has a cluster.
 ON_CLUSTERS = ("beam", "ray")
 
