@@ -105,6 +105,12 @@ def _use(job: Job) -> Iterator[str]:
     own = "`image`, `text` (its caption), `width`, `height`, `sha256`" if job.modality != "text" else "`text`"
     yield f"A record has `id`, {own}, `url`, `source` (file and place in it), `date`, `lang`, `lang_score`,"
     yield "`meta` (the other fields of its source, as JSON), and the scores that the steps below gave it."
+    if job.output.embeddings is not None:
+        folder = "NAME_emb/" if job.output.embeddings.layout == "clip-retrieval" else "metadata/"
+        names = ", ".join(f"`{name}`" for name in job.output.embeddings.arrays)
+        yield ""
+        yield f"Embeddings are in `{folder}` as NumPy files, row for row with the shards: {names}; NaN where"
+        yield "a record has none. `metadata/` says in Parquet whose they are."
 
 
 def _sources(job: Job) -> Iterator[str]:

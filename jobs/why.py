@@ -84,13 +84,22 @@ def _ledger(output: Place) -> Sequence[Place]:
 def _kept(output: Place, record: str) -> Iterator[dict[str, Any]]:
     for shard in read_manifest(output)["shards"]:
         # The table beside a shard of images has all that is asked for, and is read without the images.
-        tables = [file["path"] for file in shard.get("sidecars", ()) if file["path"].endswith(".parquet")]
+        beside = [file["path"] for file in shard.get("sidecars", ())]
+        tables = [name for name in beside if name.endswith(".parquet") and "/" not in name]
         path = output / (tables or [shard["path"]])[0]
         for row in records(path, without=_NO_SCORES - {"id", "uid"}, equal=record):
             if row.get("id") == record or row.get("uid") == record.lower():
-                scores = {name: value for name, value in row.items() if name not in _NO_SCORES}
+                scores = {
+                    name: value
+                    for name, value in row.items()
+                    if name not in _NO_SCORES and not _is_embedding(value)
+                }
                 kept = {"verdict": "kept", "shard": str(output / shard["path"])}
                 yield kept | ({"scores": scores} if scores else {})
+
+
+def _is_embedding(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(number, float) for number in value)
 
 
 def _add_signals(directory: Place, record: str, fates: list[dict[str, Any]]) -> None:

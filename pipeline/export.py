@@ -74,6 +74,7 @@ def export(driver: Driver, job: Job, planned: Plan, parts: tuple[PartRef, ...]) 
         scores=list(planned.scores),
         modality=job.modality,
         **_counting(job),
+        **_embeddings(job),
     )
     return driver.run("export", {"records": Input(tuple(sources), (write,))})
 
@@ -88,6 +89,12 @@ def _counting(job: Job) -> dict[str, str]:
     if name is None:
         return {}
     return {"tokenizer": name, "digest": tokenizer_digest(job), "directory": job.run.directory}
+
+
+def _embeddings(job: Job) -> dict[str, Any]:
+    """What the writing of shards needs in order to write embeddings beside them."""
+    wanted = job.output.embeddings
+    return {} if wanted is None else {"embeddings": {"layout": wanted.layout, "arrays": dict(wanted.arrays)}}
 
 
 def plan_shards(sizes: Sequence[int], shard: int) -> list[list[tuple[int, int, int]]]:

@@ -25,11 +25,22 @@ from .row_groups import RowGroups
 from .scratch import scratch
 from .sinks import suffix_of
 from .sinks.datacomp import SUBSET
-from .stage import Committed
+from .sinks.embedding_files import EMBEDDING_FILE, EMBEDDING_FOLDERS, path_of, with_dimensions
+from .stage import Committed, StreamRef
 from .steps.subset import REPEATED_UIDS
-from .steps.writing import LANGUAGE, SHARD, TOKENS
+from .steps.writing import DIMENSIONS, LANGUAGE, MISSING, SHARD, TOKENS
 from .storage import Place, place
-from .store import UNFINISHED, alone, bring, is_same, open_parquet, remove, sync_directory, write_whole
+from .store import (
+    UNFINISHED,
+    alone,
+    at_hand,
+    bring,
+    is_same,
+    open_parquet,
+    remove,
+    sync_directory,
+    write_whole,
+)
 from .subset import write_subset
 
 MANIFEST: Final = "manifest.json"
@@ -47,6 +58,7 @@ OWN_NAMES: Final = (MANIFEST, RESOLVED, REPORT, CONTAINER_LIST, SUBSET, "ledger"
 # Every file that an output may consist of.
 OWN_FILE: Final = re.compile(
     rf"{SHARD_NAME.pattern}|subset\.npy|manifest\.json|job\.yaml|report\.md|README\.md|containers\.parquet"
+    rf"|{EMBEDDING_FILE.pattern}"
     r"|(ledger|downloads)/part-\d{5,}\.parquet|keys/[^/]+/(scheme\.json|part-\d{5,}\.parquet)"
 )
 
@@ -132,13 +144,16 @@ def _shards(job: Job, commits: Sequence[Committed]) -> tuple[list[Shard], dict[s
     suffix = suffix_of(job.output.format, job.output.compression)
     counted = tokenizer_of(job) is not None
     shards = []
+    told = _embeddings_of_nobody(commits)
     contents: dict[str, Place | bytes] = {}
     for number, committed in enumerate(commits):
         files = []
         for stream, ref in committed.streams.items():
-            if not stream.startswith(SHARD):
+            beside = path_of(stream, number)
+            if beside is None and not stream.startswith(SHARD):
                 continue
-            name = f"shard-{number:05d}{suffix if stream == SHARD else stream.removeprefix(SHARD)}"
+            name = beside or f"shard-{number:05d}{suffix if stream == SHARD else stream.removeprefix(SHARD)}"
+            ref = told.get((number, stream), ref)
             contents[name] = place(ref.path)
             if stream != SHARD:
                 files.append(File(name, ref.bytes, ref.checksum))
@@ -147,6 +162,32 @@ def _shards(job: Job, commits: Sequence[Committed]) -> tuple[list[Shard], dict[s
         path = f"shard-{number:05d}{suffix}"
         shards.append(Shard(path, shard.rows, shard.bytes, shard.checksum, tokens, tuple(files)))
     return shards, contents
+
+
+def _embeddings_of_nobody(commits: Sequence[Committed]) -> dict[tuple[int, str], StreamRef]:
+    """The embedding files of shards in which no record has any, by number and stream, with as many
+    dimensions as those of the others have. Raises ValueError where these differ."""
+    found = [
+        {
+            name.removeprefix(DIMENSIONS): count
+            for name, count in committed.accounts["figures"].items()
+            if name.startswith(DIMENSIONS)
+        }
+        for committed in commits
+    ]
+    dimensions: dict[str, int] = {}
+    for name, count in (pair for figures in found for pair in figures.items() if pair[1]):
+        if dimensions.setdefault(name, count) != count:
+            told = f"{name} has {count} dimensions in some shards, {dimensions[name]} in others"
+            raise ValueError(f"output.embeddings: {told}")
+    again: dict[tuple[int, str], StreamRef] = {}
+    for number, (figures, committed) in enumerate(zip(found, commits, strict=True)):
+        lacking = {name for name, count in figures.items() if not count and dimensions.get(name)}
+        for stream, ref in committed.streams.items():
+            if lacking and (stream.endswith(".npz") or lacking & set(stream.split("."))):
+                with at_hand(ref.path) as file:
+                    again[number, stream] = with_dimensions(stream, file, dimensions)
+    return again
 
 
 def _subset(commits: Sequence[Committed]) -> tuple[list[Shard], dict[str, Place | bytes]]:
@@ -197,6 +238,7 @@ class OutputDirectory:
         except (OSError, ValueError, TypeError, KeyError):
             taken = [name for name in OWN_NAMES if (self._path / name).exists()]
             taken += [path.name for path in self._path.glob("shard-*") if SHARD_NAME.fullmatch(path.name)]
+            taken += [name for name in self._embedding_files() if EMBEDDING_FILE.fullmatch(name)]
             # Of a job that has begun here, they may be what it left when it was killed, or is writing now.
             if taken and not (self._work / "sources.json").is_file():
                 raise JobRefused(in_the_way(self._path / taken[0])) from None
@@ -249,15 +291,22 @@ class OutputDirectory:
             if name not in contents and OWN_FILE.fullmatch(name) and ours:
                 path.unlink()
         folders = (self._path / name for name in ("keys", "ledger", "downloads"))
-        for folder in (*self._path.glob("keys/*"), *folders):
+        for folder in (*self._path.glob("keys/*"), *folders, *self._embedding_folders()):
             with suppress(OSError):  # not empty, or not there
                 folder.rmdir()
 
     def _files(self, pattern: str) -> Iterator[Path]:
         """The files that an output may have; a work directory may lie beside them."""
         folders = (self._path / name for name in ("", "ledger", "downloads"))
-        for folder in (*folders, *self._path.glob("keys/*")):
+        for folder in (*folders, *self._path.glob("keys/*"), *self._embedding_folders()):
             yield from (path for path in folder.glob(pattern) if path.is_file())
+
+    def _embedding_folders(self) -> list[Path]:
+        return [folder for name in EMBEDDING_FOLDERS for folder in self._path.glob(name) if folder.is_dir()]
+
+    def _embedding_files(self) -> Iterator[str]:
+        for folder in self._embedding_folders():
+            yield from (path.relative_to(self._path).as_posix() for path in folder.iterdir())
 
 
 def in_the_way(taken: object) -> str:
@@ -296,8 +345,9 @@ def _tokenizer(job: Job) -> dict[str, Any]:
 
 
 def _figures(commits: Sequence[Committed], shards: Sequence[Shard]) -> dict[str, Any]:
-    """Tokens, languages and repeated uids of what was written, as far as they are known."""
+    """Tokens, languages, missing embeddings and repeated uids of what was written, as far as known."""
     languages: Counter[str] = Counter()
+    missing: Counter[str] = Counter()
     figures: dict[str, Any] = {}
     for committed in commits:
         for name, count in committed.accounts["figures"].items():
@@ -305,8 +355,12 @@ def _figures(commits: Sequence[Committed], shards: Sequence[Shard]) -> dict[str,
                 languages[name.removeprefix(LANGUAGE)] += count
             if name == REPEATED_UIDS:
                 figures[name] = figures.get(name, 0) + count
+            if name.startswith(MISSING) and count:
+                missing[name.removeprefix(MISSING)] += count
     if any(shard.tokens is not None for shard in shards):
         figures["tokens"] = sum(shard.tokens or 0 for shard in shards)
+    if missing:
+        figures["missing_embeddings"] = dict(sorted(missing.items()))
     if languages:
         figures["languages"] = dict(sorted(languages.items(), key=lambda pair: (-pair[1], pair[0])))
     return figures

@@ -69,6 +69,9 @@ def value_bytes(column: pa.Array) -> Int64s:
         children = (value_bytes(child) for child in column.flatten())
         return np.asarray(sum(children, np.zeros(len(column), np.int64)))
     if pa.types.is_list(dtype) or pa.types.is_large_list(dtype):
+        if pa.types.is_primitive(dtype.value_type):  # without a look at each number of an embedding
+            numbers = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+            return np.asarray(numbers * -(-dtype.value_type.bit_width // 8) + 4, np.int64)
         ends = np.concatenate([[0], np.cumsum(value_bytes(column.values))])
         offsets = column.offsets.to_numpy()
         return np.asarray(ends[offsets[1:]] - ends[offsets[:-1]] + 4, np.int64)

@@ -49,6 +49,7 @@ class Scorer(ABC):
     inputs: tuple[str, ...]  # the columns that `score` reads; of the class, or as the arguments say
     tolerance: float = 0.0  # largest absolute difference between two runs; 0: bit for bit
     assets: tuple[str, ...] = ()  # names of the files that `open` locates
+    listed: tuple[str, ...] = ()  # of these, folders too large to read: told by names, sizes and times alone
     kernels: ClassVar[tuple[str, ...]] = ()  # modules slow to import: engines may do it once for all workers
 
     @property

@@ -86,6 +86,18 @@ def checksum(path: Path) -> str:
     return _digests[key]
 
 
+def listing(path: Path) -> str:
+    """The SHA-256, in hexadecimal, of the names, sizes and times of a folder's files; of a file its own."""
+    if not path.is_dir():
+        return checksum(path)
+    digest = hashlib.sha256()
+    for member in sorted(member for member in path.rglob("*") if member.is_file()):
+        status = member.stat()
+        told = f"{member.relative_to(path).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        digest.update(told.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()

@@ -8,11 +8,9 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from ..row_groups import RowGroups
-from .shard_file import ZSTD_LEVEL, ShardFile
 from .sink import Sidecar
+from .table_file import TableFile
 
 SUFFIX: Final = ".parquet"
 
@@ -38,7 +36,6 @@ _STANDS_FOR: Final[Mapping[str, str]] = {
     "original_width": "width",
     "original_height": "height",
 }
-_LONG: Final = frozenset({"caption", "meta"})
 
 
 class PairTable:
@@ -46,45 +43,17 @@ class PairTable:
 
     def __init__(self, schema: pa.Schema, path: Path) -> None:
         others = [f for f in schema if f.name not in (*TABLE_COLUMNS.names, "image", "text")]
-        self._schema = pa.schema([*TABLE_COLUMNS, *others])
-        self._groups = RowGroups(self._schema)
-        self._file = ShardFile(path)
-        short = [name for name in self._schema.names if name not in _LONG]
-        self._writer = pq.ParquetWriter(
-            self._file,
-            self._schema,
-            compression="zstd",
-            compression_level=ZSTD_LEVEL,
-            use_dictionary=short,
-            write_statistics=short,
-        )
+        self._table = TableFile(pa.schema([*TABLE_COLUMNS, *others]), path)
 
     def add(self, batch: pa.RecordBatch, keys: Sequence[str]) -> None:
         """Appends the rows of `batch`, whose samples have these keys."""
-        names = batch.schema.names
         status = pc.if_else(pc.is_valid(batch.column("image")), "success", pa.scalar(None, pa.string()))
-        made = {"key": pa.array(keys, pa.string()), "status": status}
-        columns = []
-        for field in self._schema:
-            known = field.name if field.name in names else _STANDS_FOR.get(field.name)
-            if field.name in made:
-                columns.append(made[field.name])
-            elif known in names:
-                columns.append(batch.column(known).cast(field.type))
-            else:
-                columns.append(pa.nulls(len(batch), field.type))
-        for group in self._groups.add(pa.RecordBatch.from_arrays(columns, schema=self._schema)):
-            self._writer.write_table(group, row_group_size=len(group))
+        self._table.add(batch, {"key": pa.array(keys, pa.string()), "status": status}, _STANDS_FOR)
 
     def close(self) -> Sidecar:
         """Finishes the table and forces it to disk."""
-        for group in self._groups.rest():
-            self._writer.write_table(group, row_group_size=len(group))
-        self._writer.close()
-        size, digest = self._file.commit()
-        return Sidecar(SUFFIX, str(self._file.path), size, digest)
+        return Sidecar(SUFFIX, str(self._table.path), *self._table.close())
 
     def discard(self) -> None:
         """Gives the table up."""
-        self._writer.close()
-        self._file.discard()
+        self._table.discard()

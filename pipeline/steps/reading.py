@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, repeat
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,8 @@ from ..store import open_parquet
 from ..view import ROW_BITS
 
 Payload = Literal["none", "page", "image"]
+
+_LIST: Final = re.compile(r"(?P<large>large_)?list<\w+: (?P<values>.*?)(?: not null)?>")
 
 
 class ReadSource(Reader, LayerReader):
@@ -170,7 +173,7 @@ class Keep(Operator):
         missing: Mapping[str, str] | None = None,
     ) -> None:
         self._stream, self._columns, self._measured = stream, list(columns), list(measured)
-        self._missing = {name: _type(alias) for name, alias in (missing or {}).items()}
+        self._missing = {name: type_of(alias) for name, alias in (missing or {}).items()}
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
         kept = batch.select(["position", *self._columns])
@@ -184,9 +187,13 @@ class Keep(Operator):
         return batch
 
 
-def _type(alias: str) -> pa.DataType:
-    inner = alias.removeprefix("list<item: ").removesuffix(">")
-    return pa.type_for_alias(alias) if inner == alias else pa.list_(pa.type_for_alias(inner))
+def type_of(alias: str) -> pa.DataType:
+    """The type of which this is Arrow's name; of lists too, which Arrow itself does not read."""
+    told = _LIST.fullmatch(alias)
+    if told is None:
+        return pa.type_for_alias(alias)
+    lists = pa.large_list if told["large"] else pa.list_
+    return lists(type_of(told["values"]))
 
 
 def _value_bytes(batch: pa.RecordBatch) -> pa.Array:

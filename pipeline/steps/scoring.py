@@ -159,7 +159,8 @@ class Score(Operator):
         self.scorer: Scorer = registry.build(
             registry.SCORER, scorer, arguments, directory=Path(directory or "."), allow_code=allow_code
         )
-        names = list(self.scorer.outputs)
+        self.types = {name: _kept_as(type_) for name, type_ in self.scorer.outputs.items()}
+        names = list(self.types)
         self.names = {name: column if len(names) == 1 else f"{column}_{name}" for name in names}
 
     @classmethod
@@ -170,8 +171,8 @@ class Score(Operator):
     def columns(ref: OperatorRef) -> tuple[tuple[str, ...], dict[str, str]]:
         """What the step reads, and what it adds, with Arrow's name of each type."""
         operator = Score(**json.loads(ref.arguments))
-        outputs = operator.scorer.outputs
-        return operator.scorer.inputs, {operator.names[name]: str(type_) for name, type_ in outputs.items()}
+        types = {operator.names[name]: str(type_) for name, type_ in operator.types.items()}
+        return operator.scorer.inputs, types
 
     def open(self) -> None:
         self.scorer.open(self._assets)
@@ -225,7 +226,12 @@ class Score(Operator):
                 raise ValueError(
                     f"step {self._step}: {len(found[name])} values of {name} for {len(batch)} records"
                 )
-        return {name: found[name].cast(type_) for name, type_ in self.scorer.outputs.items()}
+        return {name: found[name].cast(type_) for name, type_ in self.types.items()}
+
+
+def _kept_as(type_: pa.DataType) -> pa.DataType:
+    """Lists of one size as lists of any: Parquet cannot give the former back where one is null (Arrow 25)."""
+    return pa.list_(type_.value_type) if pa.types.is_fixed_size_list(type_) else type_
 
 
 def _pieces(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from ..draws import drawn, draws
 from ..exchange import partition_of
 from ..operator import Operator, Output, Reader, Reducer
 from ..sinks import Sink, open_sink
+from ..sinks.embedding_files import EmbeddingFiles
 from ..sinks.image_columns import IMAGE, IMAGE_COLUMNS, image_columns
 from ..stage import Layer, OperatorRef, PartRef, StreamRef
 from ..store import open_parquet
@@ -29,6 +30,9 @@ SHARD: Final = "shard"
 # Figures of a shard: its tokens, and its records by language.
 TOKENS: Final = "tokens"
 LANGUAGE: Final = "lang:"
+# Of each array of embeddings: how long they are, 0 where no record has one; the records without one.
+DIMENSIONS: Final = "dimensions:"
+MISSING: Final = "missing_embeddings:"
 # A figure of a part: the bytes of its records, uncompressed.
 OUTPUT_BYTES: Final = "output_bytes"
 
@@ -160,7 +164,8 @@ class WriteShard(Operator):
     where it is given a tokenizer (`digest`: its SHA-256, which enters the fingerprint).
 
     Of images it tells size and checksum, in the columns IMAGE_COLUMNS: they are of the bytes that it writes,
-    and stand for columns of these names that steps have made before.
+    and stand for columns of these names that steps have made before. With `embeddings` (layout, and the
+    column of each array) these are written beside the shard, and not into it.
     """
 
     version = 3
@@ -175,12 +180,15 @@ class WriteShard(Operator):
         tokenizer: str = "",
         digest: str = "",
         directory: str = "",
+        embeddings: Mapping[str, Any] | None = None,
     ) -> None:
         self._format, self._compression, self._suffix = format, compression, suffix
+        self._embeddings = embeddings
         self._scores, self._schema = list(scores), RECORDS[modality]
         self._tokenizer, self._directory = tokenizer, directory
         self._counter: Scorer | None = None
         self._sink: Sink | None = None
+        self._files: EmbeddingFiles | None = None
 
     def open(self) -> None:
         if self._tokenizer:
@@ -190,14 +198,21 @@ class WriteShard(Operator):
             self._counter.open(LocalAssets([Path(self._directory or ".")]))
 
     def begin(self, part: int) -> None:
-        self._sink = None
+        self._sink = self._files = None
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
-        batch = _shaped(batch, self._schema, self._scores)
+        whole, batch = batch, _shaped(batch, self._schema, self._scores)
         if self._sink is None:
             path = out.new_file(f"{SHARD}{self._suffix}")
             self._sink = open_sink(self._format, self._compression, batch.schema, path)
+            if self._embeddings is not None:
+                keyed = self._format == "webdataset"
+                self._files = EmbeddingFiles(
+                    **self._embeddings, schema=batch.schema, new_file=out.new_file, keyed=keyed
+                )
         self._sink.write(batch)
+        if self._files is not None:
+            self._files.add(batch, whole)
         for count in pc.value_counts(batch.column("lang").drop_null()).to_pylist():
             out.accounts.figures[f"{LANGUAGE}{count['values']}"] += count["counts"]
         if self._counter is not None:
@@ -211,6 +226,13 @@ class WriteShard(Operator):
         out.attach(SHARD, StreamRef(shard.path, shard.records, shard.bytes, shard.sha256))
         for file in shard.sidecars:
             out.attach(f"{SHARD}{file.suffix}", StreamRef(file.path, shard.records, file.bytes, file.sha256))
+        if self._files is not None:
+            written = self._files.close()
+            for stream, embeddings in written.files.items():
+                out.attach(stream, embeddings)
+            for name, dimensions in written.dimensions.items():
+                out.accounts.figures[f"{DIMENSIONS}{name}"] += dimensions
+                out.accounts.figures[f"{MISSING}{name}"] += written.missing[name]
 
 
 def _shaped(batch: pa.RecordBatch, schema: pa.Schema, scores: Sequence[str]) -> pa.RecordBatch:
