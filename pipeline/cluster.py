@@ -17,7 +17,7 @@ from ..scorers.assets import LocalAssets
 from .compiled import CorpusStep, add_layer
 from .driver import Driver, layer_of
 from .stage import Committed, Input, OperatorRef, Parts, StreamRef
-from .steps.cluster import AssignClusters, FindCentroids, Lowest, SampleEmbeddings
+from .steps.cluster import KERNELS, AssignClusters, FindCentroids, Lowest, SampleEmbeddings
 from .steps.reading import Keep
 from .storage import place
 from .store import open_parquet
@@ -195,6 +195,7 @@ def compile_cluster(step: Step, number: int, seed: int, directory: Path) -> Clus
         step.name,
         frozenset({options.of}),
         types=step.columns,
+        kernels=KERNELS,
         options=options,
         seed=seed,
         given=path,

@@ -122,13 +122,23 @@ def _ranked_by(options: Clustered) -> str | None:
 
 def _find_duplicates(driver: Driver, name: str, plan: DedupPlan, parts: Parts) -> list[Layer]:
     """Layers of the positions that do not survive, with the id of the record that stands for each."""
-    rows = sum(part.rows for part in parts)
     find = _find_equal if plan.radius is None else find_near
     edges = find(driver, name, plan, parts)
     joined = sum(committed.streams["edges"].rows for committed in edges)
     members = add_layer(parts, find_clusters(driver, name, edges, parts, plan.memory))
     if plan.verify is not None:
         members = add_layer(parts, verify_clusters(driver, name, plan, members, joined))
+    return choose_survivors(driver, name, plan, members, joined, parts)
+
+
+def choose_survivors(
+    driver: Driver, name: str, plan: DedupPlan, members: Parts, joined: int, parts: Parts
+) -> list[Layer]:
+    """Layers of the positions that do not survive of each cluster, with the id of the one that does.
+
+    `members` are the parts with the column `root`, which `joined` edges have made.
+    """
+    rows = sum(part.rows for part in parts)
     ranked = plan.kind != "first"
     wanted = [
         "id",

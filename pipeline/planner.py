@@ -104,6 +104,9 @@ class Plan:
         """The modules that the operators of the job compile or load."""
         refs = [ref for phase in self.all_phases for ref in phase.operators]
         named = dict.fromkeys(name for ref in refs for name in kernels_of(ref))
+        named |= dict.fromkeys(
+            name for phase in self.all_phases for step in phase.corpus for name in step.kernels
+        )
         if self.reads_tars and any(name.startswith("thresher.") for name in named):
             named[TAR_INDEX] = None  # without other kernels it is loaded where a tar is worth it
         return tuple(named)

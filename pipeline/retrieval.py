@@ -24,8 +24,10 @@ from .part_order import in_part_order
 from .selection import CAP_ROW_BYTES, KEPT_ROW_BYTES, decide
 from .selectors import TopSelector
 from .stage import Committed, Input, Layer, OperatorRef, PartRef, Parts
+from .steps.cluster import KERNELS as CLUSTER_KERNELS
 from .steps.reading import Keep, stream_part
 from .steps.retrieval import (
+    SEARCH_KERNELS,
     BestOfQueries,
     Candidates,
     CountQueries,
@@ -256,6 +258,7 @@ def compile_retrieve(step: Step, number: int, seed: int, directory: Path) -> Ret
         frozenset(reads),
         MapStep(step.name, keys, frozenset({options.of}), (there,)),
         types={step.column: "bool"} if options.action == "report" else {},
+        kernels=SEARCH_KERNELS if options.neighbours is not None else CLUSTER_KERNELS,
         options=options,
         seed=seed,
         path=asset.path,
