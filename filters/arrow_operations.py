@@ -69,6 +69,12 @@ def remainder(a: Value, b: Value) -> Value:
     return pc.subtract(as_number(a), pc.multiply(as_number(b), pc.floor(divide(a, b))))
 
 
+def logarithm(value: Value) -> Value:
+    """The natural logarithm; null where the number is not above 0."""
+    number = as_number(value)
+    return pc.ln(pc.if_else(pc.greater(number, 0.0), number, pa.scalar(None, _FLOAT)))
+
+
 def _arithmetic(function: Callable[[Value, Value], Value]) -> Callable[[Value, Value], Value]:
     return lambda a, b: function(as_number(a), as_number(b))
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -33,11 +34,16 @@ OnNull = Literal["drop", "keep", "fail"]
 
 MAX_LENGTH: Final = 10_000  # characters of an expression
 SHOWN: Final = 200  # characters of a text that the ledger keeps as the value that decided
+_WANTED: Final = {
+    "condition": "a rule is a condition, such as word_count > 50",
+    "number": "a number is wanted here, such as word_count / 2",
+    "text": "a text is wanted here, such as lower(lang)",
+}
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A condition that has been parsed: text, columns that it reads, and tree with parameters filled in."""
+    """What has been parsed: text, columns that it reads, and tree with parameters filled in."""
 
     text: str
     columns: frozenset[str]
@@ -50,6 +56,16 @@ class Expression:
         ExpressionError if a column is missing or of a type that the expression cannot use.
         """
         return _evaluate(self.tree, columns)
+
+    def values(self, columns: Columns) -> pa.Array:
+        """What the expression is for each row: numbers as float64, text, or true and false; null as it comes.
+
+        Raises ExpressionError as `evaluate` does.
+        """
+        with _fitting(self.tree, columns):
+            value = _value(self.tree, columns)
+            value = op.as_number(value) if op.is_number(value) else value
+        return _for_each_row(value, columns)
 
     def deciding(self, columns: Columns) -> pa.StringArray:
         """For each row where the condition does not hold, the value that decided; null where it holds.
@@ -64,10 +80,15 @@ class Expression:
         return pa.array(values, pa.string())
 
 
-def parse(expression: str, parameters: Mapping[str, Parameter] | None = None) -> Expression:
+def parse(
+    expression: str,
+    parameters: Mapping[str, Parameter] | None = None,
+    gives: Literal["condition", "number", "text"] = "condition",
+) -> Expression:
     """Reads an expression; names in `parameters` stand for their values, all others are columns.
 
-    Raises ExpressionError, which says where and names the nearest valid name.
+    `gives`: what it must give, as far as that can be told without the columns; a rule is a condition. Raises
+    ExpressionError, which says where and names the nearest valid name.
     """
     if len(expression) > MAX_LENGTH:
         raise ExpressionError(
@@ -81,8 +102,8 @@ def parse(expression: str, parameters: Mapping[str, Parameter] | None = None) ->
             tree = ast.parse(flat.strip(" "), mode="eval").body
         checked = Reader(flat.strip(" "), shift, parameters or {})
         tree = checked.visit(tree)
-        if checked.kind(tree) not in ("condition", "unknown"):
-            checked.refuse(tree, f"is a {checked.kind(tree)}; a rule is a condition, such as word_count > 50")
+        if checked.kind(tree) not in (gives, "unknown"):
+            checked.refuse(tree, f"is a {checked.kind(tree)}; {_WANTED[gives]}")
     except SyntaxError as error:
         offset = shift + max((error.offset or 1) - 1, 0)
         raise ExpressionError(f"not an expression: {error.msg}", offset) from None
@@ -145,14 +166,23 @@ def _is(conditions: pa.BooleanArray, value: bool) -> npt.NDArray[np.bool_]:
 
 def _evaluate(tree: ast.expr, columns: Columns) -> pa.BooleanArray:
     """A condition for each row."""
-    try:
+    with _fitting(tree, columns):
         value = op.as_condition(_value(tree, columns))
+    return _for_each_row(value, columns)
+
+
+@contextmanager
+def _fitting(tree: ast.expr, columns: Columns) -> Iterator[None]:
+    """Raises ExpressionError where an expression cannot compute with the types of the columns."""
+    try:
+        yield
     except (TypeError, pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         types = ", ".join(f"{name}: {columns[name].type}" for name in sorted(_names(tree) & columns.keys()))
         raise ExpressionError(f"`{ast.unparse(tree)}` does not fit the columns ({types}): {error}") from None
-    if isinstance(value, pa.Scalar):
-        return pa.array([value.as_py()] * _rows(columns), pa.bool_())
-    return value
+
+
+def _for_each_row(value: op.Value, columns: Columns) -> pa.Array:
+    return pa.array([value.as_py()] * _rows(columns), value.type) if isinstance(value, pa.Scalar) else value
 
 
 def _value(node: ast.expr, columns: Columns) -> op.Value:

@@ -42,6 +42,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
     "abs": Function(1, 1, "number", False, lambda a: pc.abs(op.as_number(a))),
     "min": Function(2, 16, "number", False, op.smallest),
     "max": Function(2, 16, "number", False, op.largest),
+    "log": Function(1, 1, "number", False, op.logarithm),
     "length": Function(1, 1, "number", False, op.length),
     "lower": Function(1, 1, "text", False, lambda a: pc.utf8_lower(op.as_text(a))),
     "matches": Function(2, 2, "condition", True, op.matches),
