@@ -1,10 +1,11 @@
-"""Draws pictures with captions, serves them as the web does, runs a job on them and says what it saw.
+"""Draws pictures with captions, serves them as the web does, runs a job on them and says what it saw; then
+trains a filter network on the pairs that came through, and finds swapped captions with it.
 
-    python docs/demo/images.py FOLDER [--rows 2000]
+    python docs/demo/images.py FOLDER [--rows 2000] [--no-filter]
 
 The pictures are drawn by a program, each defect is planted and written down (`FOLDER/input/truth.json`), and
-the server listens on 127.0.0.1 alone. The job is images.yaml. Where a kind that must be caught is not, or
-sound pairs are lost, the exit status is 1.
+the server listens on 127.0.0.1 alone. The jobs are images.yaml and filter.yaml. Where a kind that must be
+caught is not, or sound pairs are lost, or the filter does not find what it should, the exit status is 1.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import filtering
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -155,6 +157,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--rows", type=int, default=2000, help=f"of the list; {FEWEST} at least")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
+    parser.add_argument(
+        "--no-filter", action="store_true", help="end after the first job; a network needs a long list"
+    )
     options = parser.parse_args()
     began = time.monotonic()
     rows = plant(options.folder / "input", options.rows, options.seed)
@@ -180,6 +185,12 @@ def main() -> None:
     print(
         "Swapped captions look like any other to these steps: it takes a model that sees both to find them."
     )
+    if not options.no_filter:
+        began = time.monotonic()
+        print("\na filter network learns from the pairs that came through, swapped ones too", flush=True)
+        lines, missed = filtering.judge(rows, kept, filtering.find(options.folder))
+        wrong += missed
+        print("\n" + "\n".join(lines) + f"; training and the job took {time.monotonic() - began:.0f} s")
     if wrong:
         sys.exit("\n".join(wrong))
 

@@ -17,6 +17,9 @@ def limit_threads(count: int) -> None:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     os.environ |= dict.fromkeys(_VARIABLES, str(count))  # for libraries that are not loaded yet
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # a thread that spins takes the core of another worker
     threadpool_limits(count)
     torch = sys.modules.get("torch")
     if torch is not None:

@@ -28,15 +28,26 @@ def import_open_clip() -> ModuleType:
     except ImportError as error:
         raise AssetError(f"CLIP models need the packages torch and open_clip ({error}); {_HOW}") from error
     try:
-        try:
-            importlib.import_module("torchvision")
-        except RuntimeError as error:
-            if _MISSING_OPERATOR not in str(error):
-                raise
-            library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-            for operator in _OPERATORS:
-                library.define(operator)  # type: ignore[no-untyped-call]
-            _declared.append(library)
+        import_torchvision()
         return importlib.import_module("open_clip")
     except (ImportError, RuntimeError) as error:
         raise AssetError(f"the package open_clip cannot be imported ({error}); {_HOW}") from error
+
+
+def import_torchvision() -> ModuleType:
+    """The package torchvision, also where it was compiled for CUDA and torch is one for CPUs.
+
+    Raises ImportError where it is missing, RuntimeError where it does not fit torch in another way.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if _MISSING_OPERATOR not in str(error):
+            raise
+        import torch
+
+        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        for operator in _OPERATORS:
+            library.define(operator)  # type: ignore[no-untyped-call]
+        _declared.append(library)
+        return importlib.import_module("torchvision")

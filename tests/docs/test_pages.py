@@ -48,7 +48,18 @@ clusters = _load("ray_head", Path(__file__).parents[1] / "jobs" / "ray_head.py")
 
 
 # Pages with many runs of whole jobs.
-LONG = ("accounts", "balance", "dedup", "retrieve", "scorer", "select", "signals")
+LONG = (
+    "accounts",
+    "balance",
+    "clip-heads",
+    "dedup",
+    "filter-network",
+    "retrieve",
+    "scorer",
+    "select",
+    "semantic-dedup",
+    "signals",
+)
 # Pages whose reader has a cluster.
 ON_CLUSTERS = ("beam", "ray")
 

@@ -93,7 +93,7 @@ def test_a_class_in_a_package_and_one_inside_a_class_are_found(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fastext", r"unknown scorer 'fastext' \(did you mean fasttext\?\); there are fasttext"),
+        ("fastext", r"unknown scorer 'fastext' \(did you mean fasttext\?\); there are .*fasttext"),
         ("own_scorer:Lenght", r"has no class 'Lenght' \(did you mean Length\?\)"),
         ("own_scorer:pa", "is not a scorer: write a class derived from"),
         ("no_such_module:Length", "no module no_such_module in .* or among the installed packages"),
@@ -140,7 +140,7 @@ def test_installed_packages_offer_scorers_as_entry_points(
     )
     assert list(installed(SCORER)) == ["broken", "length"]
     assert lengths(build(SCORER, "length", {"factor": 3})) == [9]
-    with pytest.raises(PluginError, match=r"did you mean length\?.*there are broken, fasttext, .*length"):
+    with pytest.raises(PluginError, match=r"did you mean length\?.*there are broken, .*fasttext, .*length"):
         find(SCORER, "lenght")
     with pytest.raises(PluginError, match="broken of an installed package cannot be imported"):
         find(SCORER, "broken")
