@@ -17,9 +17,7 @@ def limit_threads(count: int) -> None:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     os.environ |= dict.fromkeys(_VARIABLES, str(count))  # for libraries that are not loaded yet
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # a thread that spins takes the core of another worker
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # one that spins takes another worker's core
     threadpool_limits(count)
     torch = sys.modules.get("torch")
     if torch is not None:

@@ -49,17 +49,11 @@ clusters = _load("ray_head", Path(__file__).parents[1] / "jobs" / "ray_head.py")
 
 # Pages with many runs of whole jobs.
 LONG = (
-    "accounts",
-    "balance",
-    "clip-heads",
-    "dedup",
-    "filter-network",
-    "retrieve",
-    "scorer",
-    "select",
-    "semantic-dedup",
-    "signals",
+    *("accounts", "balance", "clip", "clip-heads", "dedup", "filter-network", "retrieve", "scorer"),
+    *("select", "semantic-dedup", "signals"),
 )
+# Pages whose reader has PyTorch.
+WITH_MODELS = ("clip", "clip-heads", "filter-network", "language-models", "encoders")
 # Pages whose reader has a cluster.
 ON_CLUSTERS = ("beam", "ray")
 
@@ -74,6 +68,8 @@ ON_CLUSTERS = ("beam", "ray")
     ids=lambda path: path.stem,
 )
 def test_what_a_page_tells_its_reader_to_do_works_as_it_shows(path: Path, tmp_path: Path) -> None:
+    if path.stem in WITH_MODELS:
+        pytest.importorskip("torch")
     page.follow(path.read_text(encoding="utf-8"), tmp_path)
 
 
