@@ -12,7 +12,7 @@ setup: .venv/ready
 	$(BIN)/pip install --quiet --upgrade pip setuptools wheel
 	# Before what needs it, so that the build for CPUs is taken where the index has one.
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[images,clip,embeddings,train,languages,tokens,remote,ray,beam,test,lint]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[images,clip,embeddings,lm,train,languages,tokens,remote,ray,beam,test,lint]'
 	# KenLM compiles; without it, what needs it says so, and its tests are skipped.
 	-$(BIN)/pip install --quiet --constraint constraints.txt 'kenlm>=0.3.0'
 	# fasttext and fasttext-predict, which language identification depends on, share a module name:

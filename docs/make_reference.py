@@ -122,7 +122,8 @@ def _beside(schema: Schema) -> str:
     step = schema["$defs"]["ScoreStep"]
     beside = {**step, "properties": {key: step["properties"][key] for key in RESERVED}}
     text = (
-        f"These keys may stand beside a verb: `as` for {_all(COLUMN_VERBS)}; `on_null` for {_all(NULL_VERBS)}."
+        f"These keys may stand beside a verb: `as` for {_all(COLUMN_VERBS)}; "
+        f"`on_null` for {_all(NULL_VERBS)}."
     )
     lines = ["### Beside a verb", "", text, "", _keys(beside, schema)]
     return "\n".join([*lines, "#### `resources`", "", _keys(schema["$defs"]["Resources"], schema)])
@@ -353,7 +354,10 @@ def redpajama_table() -> str:
 
 def recipe_table() -> str:
     """Every recipe with its paper."""
-    rows = ([f"[{r['name']}]({r['name']}.md)", r["what"], r["paper"]] for r in recipe_book.listed())
+    rows = (
+        [f"[{r['name']}]({r['name'].removesuffix('-teacher')}.md)", r["what"], r["paper"]]
+        for r in recipe_book.listed()
+    )
     return _table(["recipe", "what it makes", "paper"], rows)
 
 

@@ -19,6 +19,9 @@ LABEL_PREFIX: Final = "__label__"
 # src/fasttext.cc). A file without it makes the library read nonsense sizes, so it is checked first.
 _MAGIC: Final = (793712314).to_bytes(4, "little")
 
+# Lines in one call: the library copies them all twice before it looks at the first, which caches should hold.
+_LINES: Final = 64
+
 
 class FastTextModel:
     """A supervised fastText model. Made by `load`; not safe to pickle: each worker loads its own."""
@@ -45,8 +48,8 @@ class FastTextModel:
                 scores[row] = probabilities[row][0]
         return labels, np.clip(scores, 0.0, 1.0)
 
-    def probability(self, lines: Sequence[str], label: str) -> npt.NDArray[np.float32]:
-        """The probability of `label`, with or without `__label__`, for each line.
+    def probability(self, lines: Sequence[str | bytes], label: str) -> npt.NDArray[np.float32]:
+        """The probability of `label`, with or without `__label__`, for each line, a str or its UTF-8.
 
         Returns float32 in [0, 1], NaN where the model has no feature of the line. Raises AssetError if the
         model does not have that label.
@@ -63,13 +66,16 @@ class FastTextModel:
                 scores[row] = probabilities[row][names.index(name)]
         return np.clip(scores, 0.0, 1.0)
 
-    def _predict(self, lines: Sequence[str], k: int) -> tuple[list[list[str]], list[Any]]:
-        if not lines:
-            return [], []
-        ended = [_encodable(line).replace("\n", " ") + "\n" for line in lines]
-        # A threshold below zero: none is pruned, so that every label is there to be found.
-        found, probabilities = self._native.multilinePredict(ended, k, -1.0, "replace")
-        return found, probabilities
+    def _predict(self, lines: Sequence[str | bytes], k: int) -> tuple[list[list[str]], list[Any]]:
+        labels: list[list[str]] = []
+        probabilities: list[Any] = []
+        for start in range(0, len(lines), _LINES):
+            ended = [_utf8(line).replace(b"\n", b" ") + b"\n" for line in lines[start : start + _LINES]]
+            # A threshold below zero: none is pruned, so that every label is there to be found.
+            found, shares = self._native.multilinePredict(ended, k, -1.0, "replace")
+            labels += found
+            probabilities += shares
+        return labels, probabilities
 
 
 def load(path: str | Path) -> FastTextModel:
@@ -97,9 +103,6 @@ def _bare(label: str) -> str:
     return label.removeprefix(LABEL_PREFIX)
 
 
-def _encodable(line: str) -> str:
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return line.encode("utf-8", "replace").decode()
-    return line
+def _utf8(line: str | bytes) -> bytes:
+    """What fastText reads; halves of surrogate pairs, which UTF-8 does not have, become question marks."""
+    return line if isinstance(line, bytes) else line.encode("utf-8", "replace")

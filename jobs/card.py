@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .licences import UNKNOWN, front_matter, stated_beside
+from .licences import UNKNOWN, front_matter
+from .models import models
 from .progress import counted, size
 from .report import cell, language_table, step_table
 
@@ -20,11 +19,10 @@ _SIZES: Final = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", 
 _TASKS: Final = {"text": "text-generation", "image-text": "zero-shot-image-classification"}
 # What of `run` the output depends on; the rest says where and how wide it ran.
 _DECIDING: Final = ("seed", "part", "ledger")
-_MODELS: Final = ("model", "tokenizer")
 
 
-def card(job: Job, manifest: Mapping[str, Any]) -> str:
-    """The card of a finished run, from its job and its manifest.
+def card(job: Job, manifest: Mapping[str, Any], allow_code: bool = False) -> str:
+    """The card of a finished run, from its job and its manifest; `allow_code` as for the run.
 
     It holds no time, and no path but those that the job names, below its folder without that folder: equal
     runs leave equal cards, wherever they ran.
@@ -49,10 +47,12 @@ def card(job: Job, manifest: Mapping[str, Any]) -> str:
     if totals.get("languages"):
         lines += ["", "## Languages", "", *language_table(totals)]
     lines += ["", "## Sources", "", *_sources(job)]
-    models = list(_models(job))
-    if models:
+    read = list(models(job, allow_code))
+    if read:
         lines += ["", "## Models and lists", "", "| file | step | SHA-256 | licence |", "|---|---|---|---|"]
-        lines += models
+    for model in read:
+        name, digest = _shown(model.name, job.run.directory), model.sha256 and f"`{model.sha256}`"
+        lines.append(f"| {cell(name)} | {cell(model.step)} | {digest} | {cell(model.licence)} |")
     lines += ["", "## Recipe", "", f"{fence}yaml", recipe.rstrip(), fence]
     return "\n".join(lines) + "\n"
 
@@ -120,38 +120,6 @@ def _sources(job: Job) -> Iterator[str]:
         path, format_ = _shown(source.path, job.run.directory), source.format or "by name"
         licence = cell(source.licence or UNKNOWN)
         yield f"| {cell(source.name)} | {cell(path)} | {format_} | {licence} |"
-
-
-def _models(job: Job) -> Iterator[str]:
-    """The files that steps read: models, tokenizers, word lists."""
-    from ..schemas.contracts import AssetError
-    from ..scorers.assets import LocalAssets
-
-    assets = LocalAssets([job.run.directory or "."])
-    steps = [*(step for source in job.input for step in source.steps), *job.steps]
-    named = [(name, step.name) for step in steps for name in _files(step.model_dump(mode="json"))]
-    if job.output.tokenizer:
-        named.append((job.output.tokenizer, "output"))
-    for name, step in dict.fromkeys(named):
-        try:
-            path = assets.locate(name)
-            digest = "a folder" if path.is_dir() else f"`{assets.describe(name).sha256}`"
-            licence = stated_beside(path)
-        except AssetError:
-            digest, licence = "", UNKNOWN
-        yield f"| {cell(_shown(name, job.run.directory))} | {cell(step)} | {digest} | {cell(licence)} |"
-
-
-def _files(value: Any, key: str = "") -> Iterator[str]:
-    """The strings in a step that name files: models, tokenizers, and whatever is an absolute path here."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _files(item, name)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _files(item, key)
-    elif isinstance(value, str) and (key in _MODELS or (os.path.isabs(value) and Path(value).exists())):
-        yield value
 
 
 def _recipe(job: Job) -> dict[str, Any]:

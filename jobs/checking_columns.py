@@ -13,6 +13,7 @@ from ..schemas.steps import (
     DecontaminateStep,
     FrequencyStep,
     HierarchicalSampleStep,
+    MixStep,
     ResizeStep,
     RetrieveStep,
     ScoreStep,
@@ -112,6 +113,11 @@ def _check_line(
             yield from _check_types(step.retrieve.where, known, (*path, "retrieve", "where"))
         elif isinstance(step, SelectStep):
             yield from _check_lists(step, known, path)
+        if isinstance(step, SelectStep | MixStep) and step.options.writes_copies:
+            yield from _check_copies(outline, path)
+        elif isinstance(step, MixStep) and step.as_:
+            told = "this mix writes no record twice, and makes no column; give more epochs, or remove as"
+            yield Problem((*path, "as"), told)
         made: dict[str, pa.DataType] | None = {}
         if step.kind == "language":
             known |= {name: TEXT.field(name).type for name in LANGUAGE_COLUMNS}
@@ -127,6 +133,8 @@ def _check_line(
             made = {name: pa.type_for_alias(alias) for name, alias in step.columns.items()}
         elif isinstance(step, RetrieveStep | SelectStep):
             made = _choice_made(step, known)
+        elif isinstance(step, MixStep) and step.mix.writes_copies:
+            made = {step.column: pa.int32()}
         elif isinstance(step, ResizeStep):
             made = {"original_width": pa.int32(), "original_height": pa.int32()}
         elif isinstance(step, SignalsStep):
@@ -166,6 +174,9 @@ def _check_lists(step: SelectStep, known: dict[str, pa.DataType], path: Path) ->
     options = step.select
     within, by = (known.get(name) if name else None for name in (options.within, options.by))
     lists = within is not None and pa.types.is_list(within)
+    if options.sample is not None and by is not None and pa.types.is_list(by):
+        told = f'"{options.by}" holds lists; what is drawn has one value for each record'
+        yield Problem((*path, "select", "by"), told)
     if lists and options.cap is None:
         yield Problem((*path, "select", "within"), f'"{options.within}" holds lists; they go with cap')
     elif (
@@ -177,8 +188,14 @@ def _check_lists(step: SelectStep, known: dict[str, pa.DataType], path: Path) ->
     ):
         told = f'"{options.by}" holds lists, and "{options.within}" does not'
         yield Problem((*path, "select", "by"), f"{told}; both are lists, of the same lengths, or neither")
-    if step.as_ and options.action != "report" and not lists:
+    if step.as_ and options.action != "report" and not lists and options.sample != "replacement":
         yield Problem((*path, "as"), "this select makes no column; write action: report, or remove as")
+
+
+def _check_copies(outline: Outline, path: Path) -> Iterator[Problem]:
+    if outline.output is not None and outline.output.format == "datacomp":
+        told = "a subset names each record once; write another format, or choose without copies"
+        yield Problem(path, told)
 
 
 def _ranks(step: Step, kind: pa.DataType | None) -> bool:
@@ -199,9 +216,11 @@ def _is_embedding(kind: pa.DataType | None) -> bool:
 
 
 def _choice_made(step: RetrieveStep | SelectStep, known: dict[str, pa.DataType]) -> dict[str, pa.DataType]:
-    """What a choice says of the records that stay: whether they are chosen, or for which groups."""
+    """What a choice says of the records that stay: whether, how often, or for which groups they are."""
     import pyarrow as pa
 
+    if isinstance(step, SelectStep) and step.select.sample == "replacement":
+        return {step.column: pa.int32()}
     if step.options.action == "report":
         return {step.column: pa.bool_()}
     groups = known.get(step.options.within or "") if isinstance(step, SelectStep) else None
@@ -228,7 +247,8 @@ def _columns_read(step: Step, scorer: Scorer | Exception | None) -> Iterator[tup
     elif step.kind in ("select", "bucket"):
         yield from (((key,), name) for key in ("by", "within") if (name := getattr(options, key)))
     elif step.kind == "mix":
-        yield ("within",), options.within
+        for number, name in enumerate(options.columns):
+            yield ("within",) if isinstance(options.within, str) else ("within", number), name
     elif step.kind == "filter":
         if options.arguments.get("stop_words") == "by_language":
             yield (options.rule_set, "stop_words"), "lang"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..schemas.decontamination import Decontaminate
     from ..schemas.dedup import Dedup
     from ..schemas.rules import Parameter, RuleSet
+    from ..schemas.selection import Mix
 
 _ON_GPU: Final = ("score", "edit")
 _WITH_MODEL: Final = (*_ON_GPU, "language")
@@ -51,9 +53,8 @@ def check_step(step: Step, path: Path, outline: Outline, allow_code: bool) -> It
         yield from _check_asset(options.around, (*path, "around"), outline)
         if options.where:
             yield from _check_rule(options.where, (*path, "where"))
-    elif step.kind == "mix" and options.within == "input":
-        for key in ("weights", "caps"):
-            yield from _check_inputs(getattr(options, key) or {}, (*path, key), outline)
+    elif step.kind == "mix":
+        yield from _check_mix(options, path, outline)
     if step.kind in ("select", "mix") and options.tokenizer:
         yield from _check_asset(options.tokenizer, (*path, "tokenizer"), outline)
 
@@ -82,6 +83,25 @@ def check_placement(step: Step, path: Path, engine: str | None) -> Iterator[Prob
     elif engine == "local" and needs.actors is None:
         told = "engine local does not divide GPUs among its processes; say how many of them hold the model"
         yield Problem((*place, "gpus"), f"{told}, as in actors: [1, 1]")
+
+
+def _check_mix(options: Mix, path: Path, outline: Outline) -> Iterator[Problem]:
+    """Weights that cannot be read, and those of inputs that the job does not have."""
+    from ..pipeline.mixture_weights import read_weights
+    from ..schemas.contracts import AssetError
+
+    shares: Mapping[str, Any] = options.caps or {}
+    place: Path = (*path, "caps" if options.caps else "weights")
+    if isinstance(options.weights, str):
+        try:
+            shares = read_weights(options.weights, outline.directory)
+        except AssetError as error:
+            yield Problem(place, str(error))
+    elif options.weights is not None:
+        shares = options.weights
+    if options.columns[0] == "input":
+        for problem in _check_inputs(shares, place, outline):
+            yield replace(problem, path=place) if isinstance(options.weights, str) else problem
 
 
 def _check_dedup(options: Dedup, path: Path) -> Iterator[Problem]:
@@ -161,12 +181,12 @@ def _check_img2dataset(path: Path) -> Iterator[Problem]:
         yield Problem((*path, "with"), told)
 
 
-def _check_asset(name: str, path: Path, outline: Outline) -> Iterator[Problem]:
+def _check_asset(name: str, path: Path, outline: Outline, obtain: str = "") -> Iterator[Problem]:
     from ..schemas.contracts import AssetError
     from ..scorers.assets import LocalAssets
 
     try:
-        LocalAssets([FilePath(outline.directory)]).locate(name)
+        LocalAssets([FilePath(outline.directory)], obtain).locate(name)
     except AssetError as error:
         yield Problem(path, str(error))
 
@@ -221,7 +241,7 @@ def _check_plugin(
         return
     for asset in built.assets:
         named = [key for key, value in arguments.items() if value == asset]
-        yield from _check_asset(asset, (*path, *named[:1]), outline)
+        yield from _check_asset(asset, (*path, *named[:1]), outline, built.obtain)
 
 
 def build_scorer(step: Step, outline: Outline, allow_code: bool) -> Scorer | Exception:

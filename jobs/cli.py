@@ -13,48 +13,17 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 try:
     import click
 
-    from . import submit_commands, train_commands
+    from . import new_commands, submit_commands, train_commands
+    from .command_group import FAILED_PARTS, INTERRUPTED, WRONG, ThresherGroup
 except KeyboardInterrupt:
     sys.exit(130)
 
-WRONG: Final = 2
-UNBALANCED: Final = 3
-FAILED_PARTS: Final = 4
-INTERRUPTED: Final = 130
-
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class ThresherGroup(click.Group):
-    """Turns what a person can mend into one message and an exit status; anything else is our bug."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
-            raise
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("interrupted; the same command goes on from here", err=True)
-            ctx.exit(INTERRUPTED)
-        except Exception as error:
-            from .failures import explain, is_interrupt
-
-            if is_interrupt(error):
-                raise click.exceptions.Exit(INTERRUPTED) from None
-            status, message = explain(error)
-            if status is None:
-                raise
-            click.echo(message, err=True)
-            ctx.exit(status)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        # In the order in which a person meets them, not by the alphabet.
-        return list(self.commands)
 
 
 @click.group(
@@ -196,8 +165,9 @@ def plan(job: str, overrides: tuple[str, ...], as_json: bool, allow_code: bool) 
     loaded = load(job, overrides, allow_code=allow_code)
     # Only now: the planner imports every kernel, and a wrong job should be told at once.
     from ..pipeline.planner import describe
+    from .models import by_stage
 
-    _answer(describe(loaded, allow_code), _told_plan, as_json)
+    _answer(by_stage(describe(loaded, allow_code), loaded, allow_code), _told_plan, as_json)
 
 
 @cli.command()
@@ -360,6 +330,7 @@ def train() -> None:
 
 
 train_commands.register(train)
+new_commands.register(cli)
 
 
 def _read(name: str) -> bytes:
@@ -376,6 +347,7 @@ def _answer(value: Any, told: Callable[[Any], str], as_json: bool) -> None:
 
 
 def _told_plan(stages: list[dict[str, Any]]) -> str:
+    from .models import told
     from .status import where
 
     lines: list[str] = []
@@ -384,6 +356,7 @@ def _told_plan(stages: list[dict[str, Any]]) -> str:
         lines.append(f"{number}. {stage['stage']} ({stage['kind']}{own})")
         named = (("steps", stage["steps"]), ("reads", stage["reads"]), ("keeps", stage["keeps"]))
         lines += [f"     {key}: {', '.join(values)}" for key, values in named if values]
+        lines += [f"     model: {told(model)}" for model in stage.get("models", ())]
     return "\n".join(lines)
 
 

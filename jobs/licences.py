@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final
 
 UNKNOWN: Final = "unknown"
@@ -21,8 +20,6 @@ _HUB_NAMES: Final = """
     llama2 gemma unknown other
 """
 _HUB: Final = frozenset(_HUB_NAMES.split())
-# As the cards that `thresher train` writes beside a model state it.
-_STATED: Final = re.compile(r"\bLicence: (.+?)\.(?:\s|$)")
 
 
 def front_matter(licences: Iterable[str | None]) -> dict[str, Any]:
@@ -37,16 +34,6 @@ def front_matter(licences: Iterable[str | None]) -> dict[str, Any]:
     if others:
         fields["license_name"] = "-".join(_slug(name) for name in others)
     return fields
-
-
-def stated_beside(model: Path) -> str:
-    """The licence that the card beside a model states, "unknown" where it states none."""
-    try:
-        card = model.with_name(f"{model.name}.md").read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return UNKNOWN
-    found = _STATED.search(card)
-    return found[1] if found else UNKNOWN
 
 
 def _identifier(licence: str) -> str:

@@ -49,15 +49,15 @@ def run(
         limit=limit,
         listener=listener or Silent(),
         allow_code=allow_code,
-        describe=partial(_describe, job),
+        describe=partial(_describe, job, allow_code),
     )
 
 
-def _describe(job: Job, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+def _describe(job: Job, allow_code: bool, manifest: Mapping[str, Any]) -> dict[str, bytes]:
     """What tells a person about an output."""
     told = {REPORT: report(manifest).encode()}
     if job.output.card:
-        told[CARD] = card(job, manifest).encode()
+        told[CARD] = card(job, manifest, allow_code).encode()
     return told
 
 

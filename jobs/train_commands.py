@@ -1,4 +1,4 @@
-"""The commands of `thresher train`: fasttext, sentencepiece, kenlm."""
+"""The commands of `thresher train`: fasttext, sentencepiece, kenlm; others have files of their own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+
+from .train_clip_command import train_clip
+from .train_correlations_command import train_perplexity_correlations
+from .train_dsir_command import train_dsir
+from .train_encoder_command import train_encoder
+from .train_head_commands import train_head, train_q16
+from .train_label_model_command import train_label_model
+from .train_lm_command import train_lm, train_retrieval_heads
+from .train_student_commands import rank_for_benchmarks, train_student
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -45,6 +54,17 @@ def register(train: click.Group) -> None:
     train.add_command(train_fasttext)
     train.add_command(train_sentencepiece)
     train.add_command(train_kenlm)
+    train.add_command(train_dsir)
+    train.add_command(train_clip)
+    train.add_command(train_encoder)
+    train.add_command(train_head)
+    train.add_command(train_q16)
+    train.add_command(train_lm)
+    train.add_command(train_retrieval_heads)
+    train.add_command(train_label_model)
+    train.add_command(train_student)
+    train.add_command(rank_for_benchmarks)
+    train.add_command(train_perplexity_correlations)
 
 
 def _options(*own: Callable[[Any], Any]) -> Callable[[Command], Command]:
@@ -68,6 +88,10 @@ def _options(*own: Callable[[Any], Any]) -> Callable[[Command], Command]:
 @click.option("--dim", type=int, help="Size of the word vectors; 100 where left out, as fastText's.")
 @click.option(
     "--word-ngrams", type=int, help="Longest word n-gram that is a feature; 2 where left out, as DCLM's."
+)
+@click.option("--minn", type=int, help="Shortest n-gram of characters that is a feature; 0 where left out.")
+@click.option(
+    "--maxn", type=int, help="Longest of these, as 6 for URLs; 0 where left out, for none, as fastText's."
 )
 @click.option(
     "--bucket",

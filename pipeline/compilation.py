@@ -87,7 +87,7 @@ def compile_step(
         case "bucket":
             return compile_bucket(name, step.column, options, step.on_null)  # type: ignore[attr-defined]
         case "mix":
-            return compile_mix(name, number, options, seed, directory)
+            return compile_mix(step, number, seed, directory)  # type: ignore[arg-type]
         case "download":
             return compile_download(name, options)
         case "resize":

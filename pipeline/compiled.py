@@ -31,6 +31,7 @@ class CorpusStep(ABC):
     keys: MapStep | None = None
     edits: str = ""  # as a MapStep's
     types: Mapping[str, str] = field(default_factory=dict)  # columns that it makes: Arrow's name of each type
+    copies: str = ""  # which of these says how often a record is written, if one does
     kernels: tuple[str, ...] = ()  # modules that operators of its own stages compile or load
     on: str | None = None  # the engine of its stages; None: that of the job
     resources: Resources = field(default_factory=Resources)

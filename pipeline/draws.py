@@ -22,6 +22,17 @@ def draws(ids: pa.Array, seed: int, purpose: str) -> npt.NDArray[np.uint64]:
     )
 
 
+def drawn_copies(
+    ids: pa.Array | pa.ChunkedArray, times: npt.NDArray[np.int64], seed: int, purpose: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    """The rows of `ids`, each as often as `times` says, with a random number for each: the first copy of a
+    record gets what it would get alone."""
+    rows = [np.flatnonzero(times > copy) for copy in range(max(1, int(times.max(initial=0))))]
+    purposes = [purpose, *(f"{purpose}\0{copy}" for copy in range(1, len(rows)))]
+    keys = [draws(ids.take(pa.array(had)), seed, name) for had, name in zip(rows, purposes, strict=True)]
+    return np.concatenate(rows), np.concatenate(keys)
+
+
 def drawn(ids: pa.Array, share: float, seed: int, purpose: str) -> npt.NDArray[np.bool_]:
     """Whether each id is in a random share (0 to 1) of all; a larger share holds every smaller one."""
     if share >= 1:

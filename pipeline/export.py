@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,13 @@ def export(driver: Driver, job: Job, planned: Plan, parts: tuple[PartRef, ...]) 
     """Writes the shards into the work directory; they are published at the end of the job."""
     if job.output.format == "datacomp":
         return sort_uids(driver, parts)
-    measured = {"records": Input(parts, (OperatorRef.of(Measure),), columns=("bytes",))}
+    copies: dict[str, Any] = {"copies": list(planned.copies)} if planned.copies else {}
+    measure = OperatorRef.of(Measure, **copies)
+    measured = {"records": Input(parts, (measure,), columns=("bytes", *planned.copies))}
     bytes_ = _bytes(driver.run("sizes", measured))
     if job.output.shuffle == "global":
         parts, bytes_ = _shuffle(driver, planned, parts, job.run.seed, sum(bytes_))
+        copies = {}  # which the shuffle has made
     permuted = job.output.shuffle == "parts"
     order = list(range(len(parts)))
     if permuted:
@@ -62,6 +65,7 @@ def export(driver: Driver, job: Job, planned: Plan, parts: tuple[PartRef, ...]) 
             columns,
             permuted,
             job,
+            copies,
         )
         for number, pieces in enumerate(shards)
     ]
@@ -117,7 +121,12 @@ def plan_shards(sizes: Sequence[int], shard: int) -> list[list[tuple[int, int, i
 
 
 def _shard_part(
-    number: int, pieces: Sequence[tuple[PartRef, int, int]], columns: Sequence[str], permuted: bool, job: Job
+    number: int,
+    pieces: Sequence[tuple[PartRef, int, int]],
+    columns: Sequence[str],
+    permuted: bool,
+    job: Job,
+    copies: Mapping[str, Any],
 ) -> PartRef:
     described: list[dict[str, Any]] = [
         {
@@ -128,7 +137,8 @@ def _shard_part(
         }
         for part, start, stop in pieces
     ]
-    arguments = {"pieces": described, "columns": list(columns), "shuffle": permuted, "seed": job.run.seed}
+    plain = {"columns": list(columns), "shuffle": permuted, "seed": job.run.seed}
+    arguments = {"pieces": described, **plain, **copies}
     lean = [
         {**piece, "layers": [[layer["checksum"], layer["optional"]] for layer in piece["layers"]]}
         for piece in described
@@ -143,11 +153,12 @@ def _shuffle(
 ) -> tuple[tuple[PartRef, ...], list[int]]:
     """The records, which are so many bytes, in random order; the parts, and the bytes of each."""
     partitions = partitions_for(size)
+    copies: dict[str, Any] = {"copies": list(planned.copies)} if planned.copies else {}
     commits = driver.run(
         "shuffle",
         {
             "records": Input(
-                parts, (OperatorRef.of(ShuffleKey, seed=seed),), "key", (*planned.output, "bytes")
+                parts, (OperatorRef.of(ShuffleKey, seed=seed, **copies),), "key", (*planned.output, "bytes")
             )
         },
         partitions=partitions,

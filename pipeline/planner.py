@@ -89,6 +89,7 @@ class Plan:
     output: tuple[str, ...]  # columns that are read to write it
     scores: tuple[str, ...]  # of these, what steps made for the shards themselves
     reads_tars: bool
+    copies: tuple[str, ...] = ()  # of `scores`, those whose product says how often a record is written
 
     @property
     def weighed(self) -> tuple[str, ...]:
@@ -156,6 +157,7 @@ def plan(job: Job, allow_code: bool = False) -> Plan:
         output,
         scores,
         any(source.format == "webdataset" or source.path.endswith(".tar") for source in job.input),
+        tuple(made.copies),
     )
 
 
@@ -171,6 +173,7 @@ class _Made:
 
     scores: list[str] = field(default_factory=list)
     types: dict[str, str] = field(default_factory=dict)
+    copies: list[str] = field(default_factory=list)
     number: int = 0
 
 
@@ -209,6 +212,7 @@ def _phases(
             ):
                 phases.append(Phase())
             compiled.on, compiled.resources = on, resources
+            made.copies.extend([compiled.copies] if compiled.copies else [])
             phases[-1].corpus.append(compiled)
             continue
         differs = (last.on, last.resources) != (on, resources)

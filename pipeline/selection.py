@@ -11,12 +11,14 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from ..schemas import selection as schema
+from ..schemas.steps import MixStep as Mixing
 from ..schemas.steps import SelectStep as Selecting
 from ..schemas.verbs import OnNull
 from ..scorers.assets import LocalAssets
 from ..scorers.tokens import TokenScorer
 from .compiled import CorpusStep, MapStep, add_layer
 from .driver import Driver, layer_of, partitions_for
+from .mixture_weights import weights_of
 from .operator import build
 from .part_order import in_part_order, shift_of
 from .selectors import BucketSelector, LimitSelector, MixSelector, TopSelector
@@ -45,6 +47,7 @@ UNIT_COLUMNS: Final[dict[str, str | None]] = {
 CAP_ROW_BYTES: Final = 80  # two halves of a hash, rank, units, position, an id of some 40 bytes
 GROUPS_OF_A_RECORD: Final = 10  # on average, where it has a list of them
 KEPT_ROW_BYTES: Final = 16
+NO_NOISE: Final[Mapping[str, Any]] = {}
 LISTS: Final = ("list<", "large_list<", "fixed_size_list<")  # what Arrow's names of lists begin with
 
 
@@ -56,11 +59,12 @@ class SelectionError(Exception):
 class SelectStep(CorpusStep):
     """Keeps what a selector decides for; with `types`, what decided stays as the column that they name.
 
-    With `reports`, all records stay, and the column says which are chosen.
+    With `reports`, all records stay, and the column says which are chosen. With `counts` it says how often.
     """
 
     selector: OperatorRef | None = None
     reports: bool = False
+    counts: bool = False  # the column says how often a record is chosen
 
     @property
     def kind(self) -> str:
@@ -72,7 +76,9 @@ class SelectStep(CorpusStep):
         self.look_at(driver, json.loads(decision))
         columns = tuple(dict.fromkeys(("id", "source", *build(self.selector).inputs)))
         spec = [self.selector.name, self.selector.arguments]
-        made = {"report" if self.reports else "column": self.makes[0]} if self.makes else {}
+        made: dict[str, Any] = {"report" if self.reports else "column": self.makes[0]} if self.makes else {}
+        if self.counts:
+            made["counts"] = True
         drop = OperatorRef.of(Apply, step=self.name, selector=spec, decision=decision, **made)
         return _apply(driver, self, drop, parts, _payload(columns))
 
@@ -87,7 +93,8 @@ class MixStep(SelectStep):
     def look_at(self, driver: Driver, decision: dict[str, Any]) -> None:
         short = [group for group in decision["groups"] if group["short"]]
         for group in short:
-            told = f"{self.name}: {group['group']} has {group['units']:,} {decision['unit']}"
+            there = group["budget"] - group["short"]
+            told = f"{self.name}: {group['group']} has {there:,} {decision['unit']}"
             driver.listener.note(f"{told} of the {group['budget']:,} that its weight asks for")
         empty = [group["group"] for group in decision["groups"] if group["share"] and not group["records"]]
         if empty and not decision["budget"] and any(group["records"] for group in decision["groups"]):
@@ -197,11 +204,18 @@ def compile_select(
         )
         return MapStep(name, operator, frozenset({options.by}), (step.column,), types={step.column: "bool"})
     prefix = f"select_{number}_"
-    by = options.by or f"{prefix}draw"
+    draws = options.by is None or options.sample == "replacement"
+    draw, gumbel = f"{prefix}draw" if draws else None, f"{prefix}key" if options.sample == "gumbel" else None
+    by = gumbel or draw or options.by
+    assert by is not None
+    weight = options.by if options.sample == "replacement" else None
     unit_column = _unit_column(options, prefix)
-    keys = _keys(name, options, seed, None if options.by else by, unit_column, directory)
-    reads = frozenset(column for column in (by, options.within, unit_column) if column)
+    noise = {"key": gumbel, "by": options.by, "temperature": options.temperature} if gumbel else {}
+    keys = _keys(name, options, seed, draw, unit_column, directory, noise)
+    reads = frozenset(column for column in (by, weight, options.within, unit_column) if column)
     made = {step.column: "bool"} if reports else {}
+    if weight is not None:
+        made = {step.column: "int32"}
     if options.cap is not None:
         assert options.within is not None
         of_groups = types.get(options.within, "")
@@ -234,8 +248,18 @@ def compile_select(
         step=name,
         on_null=step.on_null,
         **({"ties": "keep"} if options.ties == "keep" else {}),
+        **({} if weight is None else {"weight": weight, "max_copies": options.max_copies}),
     )
-    return SelectStep(name, reads, keys, types=made, selector=selector, reports=reports)
+    return SelectStep(
+        name,
+        reads,
+        keys,
+        types=made,
+        copies=step.column if options.writes_copies else "",
+        selector=selector,
+        reports=reports,
+        counts=weight is not None,
+    )
 
 
 def compile_bucket(name: str, column: str, options: schema.Bucket, on_null: OnNull) -> SelectStep:
@@ -254,25 +278,40 @@ def compile_bucket(name: str, column: str, options: schema.Bucket, on_null: OnNu
     return SelectStep(name, reads, types={column: "string"}, selector=selector)
 
 
-def compile_mix(name: str, number: int, options: schema.Mix, seed: int, directory: Path) -> MixStep:
-    """Groups in proportion, or up to caps; as `compile_select`. Raises AssetError."""
-    prefix = f"mix_{number}_"
+def compile_mix(step: Mixing, number: int, seed: int, directory: Path) -> MixStep:
+    """Groups in proportion, evenly, or up to caps; as `compile_select`. Raises AssetError."""
+    name, options, prefix = step.name, step.mix, f"mix_{number}_"
     draw = f"{prefix}draw"
     unit_column = _unit_column(options, prefix)
     keys = _keys(name, options, seed, draw, unit_column, directory)
+    more: dict[str, Any] = {"epochs": options.epochs} if options.epochs != 1 else {}
+    if options.alpha is not None:
+        more["alpha"] = options.alpha
+    if options.unimax is not None:
+        more["unimax_epochs"] = options.unimax.epochs
     selector = OperatorRef.of(
         MixSelector,
         by=draw,
         within=options.within,
-        weights=options.weights,
+        weights=weights_of(options, directory),
         caps=options.caps,
         budget=options.budget,
         unit=options.unit,
         unit_column=unit_column,
         step=name,
+        **more,
     )
-    reads = frozenset(column for column in (draw, options.within, unit_column) if column)
-    return MixStep(name, reads, keys, selector=selector)
+    reads = frozenset(column for column in (draw, *options.columns, unit_column) if column)
+    made = {step.column: "int32"} if options.writes_copies else {}
+    return MixStep(
+        name,
+        reads,
+        keys,
+        types=made,
+        copies=step.column if made else "",
+        selector=selector,
+        counts=bool(made),
+    )
 
 
 def _unit_column(options: schema.Select | schema.Mix, prefix: str) -> str | None:
@@ -286,9 +325,11 @@ def _keys(
     draw: str | None,
     unit_column: str | None,
     directory: Path,
+    noise: Mapping[str, Any] = NO_NOISE,
 ) -> MapStep | None:
-    """What the pass before computes for the step: random numbers, tokens, or nothing."""
+    """What the pass before computes for the step: random numbers, scores with noise, tokens, or nothing."""
     arguments: dict[str, Any] = {"draw": draw, "seed": seed} if draw else {}
+    arguments |= {**noise, "seed": seed} if noise else {}
     if options.unit == "tokens":
         assert options.tokenizer is not None
         arguments |= {
@@ -300,9 +341,9 @@ def _keys(
         }
     if not arguments:
         return None
-    reads = frozenset({"id"} if options.unit != "tokens" else {"id", "text"})
-    adds = tuple(arguments[key] for key in ("draw", "tokens") if key in arguments)
-    return MapStep(name, OperatorRef.of(Measure, step=name, **arguments), reads, adds)
+    reads = {"id"} | ({"text"} if options.unit == "tokens" else set()) | ({noise["by"]} if noise else set())
+    adds = tuple(arguments[key] for key in ("draw", "key", "tokens") if key in arguments)
+    return MapStep(name, OperatorRef.of(Measure, step=name, **arguments), frozenset(reads), adds)
 
 
 def _payload(columns: Sequence[str]) -> tuple[str, ...]:

@@ -42,7 +42,8 @@ class Scorer(ABC):
     """Computes columns from columns; one worker holds one instance.
 
     Built from plain arguments (numbers, strings, lists, mappings of these), which with `version` make its
-    fingerprint. `version` changes whenever the same input would give other output.
+    fingerprint. `version` changes whenever the same input would give other output. What a job asks before
+    there is a model (`inputs`, `outputs`, `assets`) is known when `__init__` ends and stays as it is.
     """
 
     version: ClassVar[int]
@@ -50,6 +51,7 @@ class Scorer(ABC):
     tolerance: float = 0.0  # largest absolute difference between two runs; 0: bit for bit
     assets: tuple[str, ...] = ()  # names of the files that `open` locates
     listed: tuple[str, ...] = ()  # of these, folders too large to read: told by names, sizes and times alone
+    obtain: str = ""  # how to make or fetch them, in half a sentence, for whoever lacks one
     kernels: ClassVar[tuple[str, ...]] = ()  # modules slow to import: engines may do it once for all workers
 
     @property
@@ -93,12 +95,13 @@ EDIT: Final = pa.struct(
 class Refiner(ABC):
     """Proposes edits of a record's text, which one shared executor applies.
 
-    Built like a Scorer; `version`, `inputs`, `assets` and `kernels` mean the same.
+    Built like a Scorer; `version`, `inputs`, `assets`, `obtain` and `kernels` mean the same.
     """
 
     version: ClassVar[int]
     inputs: ClassVar[tuple[str, ...]]  # the columns that `edits` reads; spans are of `text`
     assets: tuple[str, ...] = ()  # names of the files that `open` locates
+    obtain: str = ""  # as a Scorer's
     kernels: ClassVar[tuple[str, ...]] = ()  # as a Scorer's
 
     def open(self, assets: Assets) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from .quantities import Count, Fraction, parse_fraction
@@ -18,6 +19,10 @@ TokenizerField = Annotated[
     str | None,
     Field(description="A tokenizer.json of Hugging Face tokenizers, or a SentencePiece .model."),
 ]
+
+# Beyond it a shard's batch of copies would no longer fit into memory.
+MAX_COPIES: Final = 100
+Sampling = Literal["gumbel", "replacement"]
 
 
 class Select(Model):
@@ -48,13 +53,37 @@ class Select(Model):
         "stays; keep: none, as DataComp, whose bar is the score behind the share (Gadre et al. 2023, "
         "arXiv:2304.14108; baselines/utils.py).",
     )
-    action: Literal["drop", "report"] = Field(
-        default="drop", description="drop: only what is chosen stays. report: a column says what it is."
+    sample: Sampling | None = Field(
+        default=None,
+        description="Draw by `by` instead of taking the best. gumbel: without replacement, the next one each "
+        "time in proportion to exp(by / temperature) (Kool et al. 2019, arXiv:1903.06059), as DSIR draws by "
+        "logarithms of importance (Xie et al. 2023, arXiv:2302.03169). replacement: in proportion to `by`, a "
+        "weight, up to max_copies of a record, which are all written.",
     )
+    temperature: float = Field(
+        default=1.0, gt=0, description="Of gumbel: the higher, the less `by` counts; near 0, the best."
+    )
+    max_copies: int = Field(
+        default=5,
+        ge=1,
+        le=MAX_COPIES,
+        description="Of replacement: how often a record is written at most; the default is our choice.",
+    )
+    action: Literal["drop", "report"] = Field(
+        default="drop",
+        description="drop: only what is chosen stays. report: a column says what it is, with replacement how "
+        "often.",
+    )
+
+    @property
+    def writes_copies(self) -> bool:
+        """Whether records that stay are written several times."""
+        return self.sample == "replacement" and self.action == "drop"
 
     @classmethod
     def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
         given = [key for key in ("top", "budget", "cap", "min") if value.get(key) is not None]
+        yield from _sampling(value, given)
         if len(given) > 1:
             yield given[1], f"{' and '.join(given)} are both given; keep one of top, budget, cap and min"
         elif not given:
@@ -115,34 +144,138 @@ class Bucket(Model):
                 yield "keep", f'"{name}" is none of the buckets {", ".join(map(str, names))}'
 
 
+class UniMax(Model):
+    """As even as sizes allow: from the smallest group on, each gives an equal part of what is left of the
+    budget, or as many epochs as it may (Chung et al. 2023, arXiv:2304.09151, algorithm 1)."""
+
+    epochs: float = Field(
+        gt=0, le=MAX_COPIES, description="How often the records of a group are written at most, on average."
+    )
+
+
+def _weights(value: Any) -> Any:
+    """Weights as a job has them: a file's name, or numbers above 0 by group."""
+    if not isinstance(value, str | dict | None):
+        raise PydanticCustomError(
+            "weights", "weights are {group: number}, or the name of a file that has them"
+        )
+    if value == {}:
+        raise PydanticCustomError("no_weights", "name at least one group")
+    for group, weight in value.items() if isinstance(value, dict) else ():
+        if isinstance(weight, dict):
+            _weights(weight)
+        elif not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < math.inf:
+            raise PydanticCustomError(
+                "weight", "the weight of {group} is a number above 0", {"group": str(group)}
+            )
+    return value
+
+
+Weights = Annotated[
+    str | dict[str, Any] | None,
+    PlainValidator(_weights, json_schema_input_type=str | dict[str, float | dict[str, float]] | None),
+]
+Groups = Annotated[list[ColumnName], Field(min_length=2, max_length=2)]
+
+
 class Mix(Model):
     """How much each group gives to the whole: shares of a total, or a cap for each. Drawn at random.
 
-    With `weights`, the total is `budget`, or the most that the scarcest group allows. Groups that are not
-    named give nothing with `weights`, and all they have with `caps`.
+    With `weights` and `alpha`, the total is `budget`, or the most that the scarcest group allows. Groups that
+    are not named give nothing with `weights`, and all they have with `caps`.
     """
 
-    weights: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
-        default=None, description="Group: its share of the whole, in any scale, as in {crawl: 7, wiki: 3}."
+    weights: Weights = Field(
+        default=None,
+        description="Group: its share of the whole, in any scale, as in {crawl: 7, wiki: 3}; of two columns "
+        "{crawl: {good: 3, bad: 1}}. Or the file that has them, as DoReMi and RegMix write it.",
     )
     caps: dict[str, Count] | None = Field(
         default=None, description="Group: the most that it gives, in `unit`."
     )
-    within: ColumnName = Field(default="input", description="The column of the groups.")
-    budget: Count | None = Field(default=None, description="The total with weights, in `unit`.")
+    alpha: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share in proportion to size ** alpha, over all groups, as multilingual models are "
+        "trained (mT5: 0.3; Xue et al. 2021, arXiv:2010.11934); 1 leaves sizes as they are, 0 makes them "
+        "even.",
+    )
+    unimax: UniMax | None = Field(
+        default=None, description="As even as sizes and epochs allow, over all groups, as in {epochs: 4}."
+    )
+    within: ColumnName | Groups = Field(
+        default="input", description="The column of the groups, or two: groups of what both say."
+    )
+    budget: Count | None = Field(
+        default=None, description="The total with weights, alpha and unimax, in `unit`."
+    )
+    epochs: float = Field(
+        default=1.0,
+        gt=0,
+        le=MAX_COPIES,
+        description="With weights and alpha: how often the records of a group are written at most, on "
+        "average.",
+    )
     unit: UnitField = "records"
     tokenizer: TokenizerField = None
 
+    @property
+    def most_epochs(self) -> float:
+        """How often the records of a group are written at most."""
+        return self.unimax.epochs if self.unimax is not None else self.epochs
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the groups."""
+        return (self.within,) if isinstance(self.within, str) else tuple(self.within)
+
+    @property
+    def writes_copies(self) -> bool:
+        """Whether records are written several times."""
+        return self.most_epochs > 1
+
     @classmethod
     def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
-        given = [key for key in ("weights", "caps") if value.get(key) is not None]
+        given = [key for key in ("weights", "caps", "alpha", "unimax") if value.get(key) is not None]
+        two, weights = isinstance(value.get("within"), list), value.get("weights")
         if len(given) != 1:
-            yield "", "give one of weights and caps"
-        elif value[given[0]] == {}:
-            yield given[0], "name at least one group"
+            yield "", "give one of weights, caps, alpha and unimax"
+        elif given == ["caps"] and value["caps"] == {}:
+            yield "caps", "name at least one group"
         elif given == ["caps"] and value.get("budget") is not None:
-            yield "budget", "budget goes with weights"
+            yield "budget", "budget goes with weights, alpha and unimax"
+        elif given == ["unimax"] and value.get("budget") is None:
+            yield "", "how much in all? UniMax shares out a budget"
+        elif value.get("epochs", 1.0) != 1.0 and given[0] in ("caps", "unimax"):
+            told = "unimax has epochs of its own" if given == ["unimax"] else "a cap says how much"
+            yield "epochs", f"epochs goes with weights and alpha; {told}"
+        elif two and given == ["caps"]:
+            yield "within", "caps are for the groups of one column"
+        elif isinstance(weights, dict):
+            nested = [isinstance(weight, dict) for weight in weights.values()]
+            if two and not all(nested):
+                yield "weights", "groups of two columns have weights such as {crawl: {good: 3, bad: 1}}"
+            elif not two and any(nested):
+                yield "weights", "weights of weights go with two columns, as in within: [input, quality]"
         yield from _tokens(value)
+
+
+def _sampling(value: dict[Any, Any], given: list[str]) -> Iterator[tuple[str, str]]:
+    """What does not go together in a select that draws."""
+    sample = value.get("sample")
+    if sample is not None and given == ["min"]:
+        yield "sample", "sample goes with top, budget or cap; min takes all that reach it"
+    elif sample is not None and value.get("by") is None:
+        yield "by", f"sample: {sample} draws by the values of a column; name it with by"
+    elif sample is not None and value.get("ties") == "keep":
+        yield "ties", "ties: keep has a bar, and what is drawn has none"
+    elif sample == "replacement" and given == ["cap"]:
+        yield "sample", "replacement goes with top or budget, which within makes one for each group"
+    if value.get("temperature", 1.0) != 1.0 and sample != "gumbel":
+        yield "temperature", "temperature goes with sample: gumbel"
+    if value.get("max_copies", 5) != 5 and sample != "replacement":
+        yield "max_copies", "max_copies goes with sample: replacement"
 
 
 def _ascend(cuts: list[Any]) -> bool:

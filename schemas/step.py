@@ -12,7 +12,16 @@ from .verbs import ColumnName, Model, OnNull, Resources
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,79}$"
 RESERVED: Final = ("as", "name", "on", "resources", "on_null")
-COLUMN_VERBS: Final = ("score", "bucket", "decontaminate", "frequency", "cluster", "retrieve", "select")
+COLUMN_VERBS: Final = (
+    "score",
+    "bucket",
+    "decontaminate",
+    "frequency",
+    "cluster",
+    "retrieve",
+    "select",
+    "mix",
+)
 NULL_VERBS: Final = (
     "filter",
     "rule",

@@ -199,8 +199,9 @@ class SelectStep(Step):
 
     @property
     def column(self) -> str:
-        """The column that says what was chosen, with `action: report`, or for which of its groups."""
-        return self.as_ or "selected"
+        """The column that says what was chosen, with `action: report`, or for which of its groups; of what
+        is drawn with replacement, how often."""
+        return self.as_ or ("copies" if self.select.sample == "replacement" else "selected")
 
 
 class BucketStep(Step):
@@ -227,7 +228,12 @@ class MixStep(Step):
 
     @property
     def default_name(self) -> str:
-        return f"mix:{self.mix.within}"
+        return f"mix:{'-'.join(self.mix.columns)}"
+
+    @property
+    def column(self) -> str:
+        """The column that says how often a record is written, where that may be more than once."""
+        return self.as_ or "copies"
 
 
 class DownloadStep(Step):

@@ -226,6 +226,7 @@ class FastText(Model):
 
     model: str = Field(description="The model file (.bin or .ftz).")
     label: str = Field(min_length=1, description="The label whose probability is the score.")
+    column: str = Field(default="text", min_length=1, description="The column that is read, such as url.")
 
 
 class Score(Model):
@@ -252,4 +253,8 @@ class Score(Model):
     @property
     def arguments(self) -> dict[str, Plain]:
         """The scorer's arguments, plain values."""
-        return self.fasttext.model_dump() if self.fasttext else dict(self.__pydantic_extra__[self.scorer])
+        return (
+            self.fasttext.model_dump(exclude_defaults=True)
+            if self.fasttext
+            else dict(self.__pydantic_extra__[self.scorer])
+        )

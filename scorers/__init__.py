@@ -1,5 +1,27 @@
 """What a model decides: scorers and refiners, how they are found, trained and checked."""
 
-from ..schemas.contracts import AssetError, AssetRef, Assets, Refiner, Scorer, Trainable
+from ..schemas.contracts import (
+    EDIT,
+    Again,
+    AssetError,
+    AssetRef,
+    Assets,
+    Decision,
+    Refiner,
+    Scorer,
+    Selector,
+    Trainable,
+)
 
-__all__ = ["AssetError", "AssetRef", "Assets", "Refiner", "Scorer", "Trainable"]
+__all__ = [
+    "EDIT",
+    "Again",
+    "AssetError",
+    "AssetRef",
+    "Assets",
+    "Decision",
+    "Refiner",
+    "Scorer",
+    "Selector",
+    "Trainable",
+]

@@ -47,6 +47,7 @@ class DsirScorer(Scorer):
     """
 
     version: ClassVar[int] = 1
+    obtain = "`thresher train dsir` makes it"
     inputs = ("text",)
     kernels = ("thresher.filters.text.hashed_ngrams",)
 

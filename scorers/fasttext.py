@@ -20,16 +20,17 @@ _NOT_SPACE: Final = r"[^\x00\t-\r \x{85}\p{Z}]"
 class FastTextScorer(Scorer):
     """Probability of one label under a fastText classifier.
 
-    Reads `text`; newlines become spaces, as fastText reads lines. Returns `score`: float32 in [0, 1], null
+    Reads `column`; newlines become spaces, as fastText reads lines. Returns `score`: float32 in [0, 1], null
     where the text is null, empty or only white space, and where the model knows no word of it; the job names
     the column with `as`. fastText itself stops reading a text at a lone word `</s>`. `label` is written with
     or without `__label__`. Raises AssetError if the file is not a fastText model or lacks `label`.
     """
 
     version: ClassVar[int] = 1
-    inputs = ("text",)
+    obtain = "`thresher train fasttext` makes one"
 
-    def __init__(self, model: str, label: str) -> None:
+    def __init__(self, model: str, label: str, column: str = "text") -> None:
+        self.inputs = (column,)
         self.assets = (model,)
         self._label = label
         self._model: FastTextModel | None = None
@@ -49,9 +50,11 @@ class FastTextScorer(Scorer):
 
     def score(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         assert self._model is not None, "open comes before score"
-        texts = batch.column("text")
+        texts = batch.column(self.inputs[0])
         has_words = pc.fill_null(pc.match_substring_regex(texts, _NOT_SPACE), False)
         rows = np.flatnonzero(has_words.to_numpy(zero_copy_only=False))
         scores = np.full(len(batch), np.nan, np.float32)
-        scores[rows] = self._model.probability(texts.take(pa.array(rows)).to_pylist(), self._label)
+        with_words = texts if len(rows) == len(batch) else texts.take(pa.array(rows))
+        utf8 = with_words.cast(pa.large_binary()).to_pylist()
+        scores[rows] = self._model.probability(utf8, self._label)
         return {"score": pa.array(scores, from_pandas=True)}

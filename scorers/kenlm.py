@@ -35,6 +35,7 @@ class KenLMScorer(Scorer):
     """
 
     version: ClassVar[int] = 1
+    obtain = "`thresher train sentencepiece` makes the tokenizer, `thresher train kenlm` the model"
     inputs = ("text",)
 
     def __init__(

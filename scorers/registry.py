@@ -44,6 +44,24 @@ SCORER: Final = Kind(
         "word_list": "thresher.scorers.word_list:WordListScorer",
         "tokens": "thresher.scorers.tokens:TokenScorer",
         "url_words": "thresher.scorers.word_list:UrlWordsScorer",
+        "stored": "thresher.scorers.stored_embedding:StoredEmbeddingScorer",
+        "dsir": "thresher.scorers.dsir:DsirScorer",
+        "expr": "thresher.scorers.expression:ExpressionScorer",
+        "similarity": "thresher.scorers.similarity:SimilarityScorer",
+        "zero_shot": "thresher.scorers.clip.prompts:ZeroShotScorer",
+        "q16": "thresher.scorers.clip.q16:Q16Scorer",
+        "linear_head": "thresher.scorers.heads.linear:LinearHeadScorer",
+        "entities": "thresher.scorers.clip.entities:EntityScorer",
+        "clip": "thresher.scorers.clip.scorer:ClipScorer",
+        "causal_lm": "thresher.scorers.lm.scoring:CausalLMScorer",
+        "encoder": "thresher.scorers.encoders.scoring:EncoderScorer",
+        "image_encoder": "thresher.scorers.image_encoder:ImageEncoderScorer",
+        "votes": "thresher.scorers.votes.functions:VotesScorer",
+        "label_model": "thresher.scorers.votes.scorer:LabelModelScorer",
+        "prompted": "thresher.scorers.votes.prompted:PromptedScorer",
+        "majority_vote": "thresher.scorers.votes.scorer:MajorityVoteScorer",
+        "rank_agreement": "thresher.scorers.preselect:RankAgreementScorer",
+        "token_weights": "thresher.scorers.token_weights:TokenWeightsScorer",
     },
 )
 REFINER: Final = Kind(
@@ -241,7 +259,10 @@ def _candidates(name: str, folder: Path) -> list[Path]:
 
 def _is_in(module: ModuleType, folder: Path) -> bool:
     file = getattr(module, "__file__", None)
-    return bool(file) and Path(str(file)).resolve().is_relative_to(folder)
+    if not file:
+        return False
+    # A file in the folder may be a link to one elsewhere.
+    return any(path.is_relative_to(folder) for path in (Path(file).absolute(), Path(file).resolve()))
 
 
 def _sources(module: str) -> list[list[str]]:

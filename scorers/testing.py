@@ -3,53 +3,46 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from ..schemas.contracts import Assets, Scorer
-from ..schemas.records import POSITION, TEXT
+from ..schemas.contracts import AssetError, Assets, Scorer
 from .assets import LocalAssets
+from .testing_comparison import Columns, compare, joined, numbers_of
+from .testing_examples import NEVER_NULL, ODD_TEXTS, example_batch
 
-Columns = dict[str, pa.Array]
+__all__ = ["ODD_TEXTS", "check_scorer"]
 
-# What a corpus holds sooner or later.
-ODD_TEXTS: Final = (
-    "A plain sentence of some ordinary words, and then a second one.",
-    "",
-    None,
-    " \n\t\r ",
-    "\0",
-    "line one\nline two\r\nline three\rline four\u2028line five",
-    "naïve café 漢字かな 한국어 ไทย 🦄👩‍👩‍👧 e\u0301\u202e",
-    "\ufeff\ufffd\U0010ffff",
-    "</s> __label__x <unk> %s {} \\n",
-    "x" * 50_000,
-    "word " * 10_000,
-    "123 456.789 -1e9",
-)
 
-# Every record has these.
-_NEVER_NULL: Final = frozenset({"id", "source", POSITION})
+# What a column of a record may be called, less the name of the step before it.
+_OUTPUT_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,60}")
 
 # Run by another Python process: it has nothing but names, plain values and files.
 _ELSEWHERE: Final = """
 import pickle, sys
-import pyarrow as pa
 build, assets, batch = pickle.load(sys.stdin.buffer)
 scorer = build()
 scorer.open(assets)
-pickle.dump(scorer.score(scorer.prepare(batch)), sys.stdout.buffer)
+found = pickle.dumps(scorer.score(scorer.prepare(batch)))
+sys.stdout.flush()
+sys.stdout.buffer.write(b"--scores--" + found)
 """
+_MARK: Final = b"--scores--"  # a library may print before it
 
 
 def check_scorer(
@@ -57,6 +50,7 @@ def check_scorer(
     examples: pa.RecordBatch | None = None,
     *,
     assets: Assets | None = None,
+    columns: Mapping[str, pa.DataType] | None = None,
 ) -> None:
     """Raises AssertionError, saying what to mend, if a scorer breaks a promise of the contract `Scorer`.
 
@@ -64,33 +58,40 @@ def check_scorer(
     open; a partial or a class is checked more closely, since a job builds scorers from names and plain
     values.
     `examples`: a batch with the columns that the scorer reads, at least 2 rows; by default odd and ordinary
-    texts for the columns of a text record. `assets`: where its models are; by default the working directory
-    and THRESHER_MODELS.
+    texts and images for the columns of a record, and odd values for what `columns` names, by their types:
+    signals and scores of earlier steps. `{"clip": pa.list_(pa.float16(), 512)}` is embeddings of 512 numbers.
+    `assets`: where its models are; by default the working directory and THRESHER_MODELS.
 
     It builds the scorer several times, in another process too, and scores the examples: whole, sliced, row by
-    row, in another order, without rows, with null and with 64-bit strings. Numbers may differ by the scorer's
-    `tolerance`; everything else must be equal.
+    row, in another order, without rows, with null and with 64-bit strings; where the scorer prepares, also in
+    slices of what was prepared, and prepared ahead in another thread. Numbers may differ by the scorer's
+    `tolerance`, also those of lists; everything else must be equal.
     """
     build = _factory(scorer)
     assets = assets or LocalAssets([Path()])
     first = build()
     _check_declarations(first)
-    batch = _examples(first) if examples is None else examples
+    batch = example_batch(first.inputs, columns or {}) if examples is None else examples
     missing = [name for name in first.inputs if name not in batch.schema.names]
     assert not missing, (
-        f"the examples have no column {', '.join(missing)}; pass `examples` with {first.inputs}"
+        f"the examples have no column {', '.join(missing)}; name its type in `columns`, or pass `examples` "
+        f"with {first.inputs}"
     )
     assert len(batch) > 1, "pass at least two rows as examples"
     batch = batch.select(list(dict.fromkeys(first.inputs)))  # a job hands over no other columns
-    opens = _count_opens(first)
+    opens, declared = _count_opens(first), _declared(first)
     used = _Recorded(assets)
     first.open(used)
     _check_assets(first, used)
+    _check_unchanged(declared, _declared(first))
     scores = _scored(first, batch, "the examples")
+    _check_parquet(scores)
     _check_shapes(first, batch, scores)
+    if type(first).prepare is not Scorer.prepare:
+        _check_preparation(first, batch, scores)
     _check_repetition(build, first, assets, batch, scores)
     assert opens() == 1, "score called open; the model is to be loaded once, by the runner, in open"
-    _check_elsewhere(build, first, assets, batch, scores)
+    _check_elsewhere(build, first, used, batch, scores)
 
 
 def _factory(scorer: Scorer | Callable[[], Scorer]) -> Callable[[], Scorer]:
@@ -133,29 +134,34 @@ def _check_declarations(scorer: Scorer) -> None:
     tolerance = scorer.tolerance
     assert isinstance(tolerance, float | int), f"tolerance is {tolerance!r}; write a number"
     assert 0 <= tolerance < float("inf"), f"tolerance is {tolerance}; write a difference of 0 or more"
-    assert isinstance(scorer.assets, tuple), f"assets is {scorer.assets!r}; write a tuple of file names"
+    for key, what in (("assets", "file names"), ("listed", "file names"), ("kernels", "module names")):
+        value = getattr(scorer, key)
+        texts = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+        assert texts, f"{key} is {value!r}; write a tuple of {what}"
+    unnamed = sorted(set(scorer.listed) - set(scorer.assets))
+    assert not unnamed, f"listed has {', '.join(unnamed)}, which assets lacks; name them in both"
     outputs = scorer.outputs
     assert isinstance(outputs, dict), f"outputs is {outputs!r}; return a dict of column name to Arrow type"
     assert outputs, "outputs is empty; name at least one column"
     for name, dtype in outputs.items():
-        assert isinstance(name, str), f"outputs names a column {name!r}; column names are strings"
+        assert _OUTPUT_NAME.fullmatch(str(name)), (
+            f"outputs names a column {name!r}; write letters, digits and _, for rules to name it"
+        )
         assert isinstance(dtype, pa.DataType), (
             f"outputs gives {name} as {dtype!r}; write a type such as pa.float32()"
         )
 
 
-def _examples(scorer: Scorer) -> pa.RecordBatch:
-    rows = len(ODD_TEXTS)
-    columns: dict[str, pa.Array] = {}
-    for name in scorer.inputs:
-        if name == POSITION:
-            columns[name] = pa.array(np.arange(rows, dtype=np.uint64))
-        elif name in _NEVER_NULL:
-            columns[name] = pa.array([f"example-{row}" for row in range(rows)])
-        elif name in TEXT.names:
-            texts = ODD_TEXTS if pa.types.is_string(TEXT.field(name).type) else [0.5, None] * (rows // 2)
-            columns[name] = pa.array(texts, TEXT.field(name).type)
-    return pa.RecordBatch.from_pydict(columns)
+def _declared(scorer: Scorer) -> dict[str, Any]:
+    return {"inputs": scorer.inputs, "outputs": scorer.outputs, "assets": scorer.assets}
+
+
+def _check_unchanged(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    for name, value in before.items():
+        assert after[name] == value, (
+            f"{name} is {value!r}, and {after[name]!r} after open; a job is planned before there is a model: "
+            "take it from the arguments"
+        )
 
 
 def _count_opens(scorer: Scorer) -> Callable[[], int]:
@@ -171,17 +177,32 @@ def _count_opens(scorer: Scorer) -> Callable[[], int]:
 
 
 class _Recorded:
+    """Notes which assets are asked for and where they are."""
+
     def __init__(self, assets: Assets) -> None:
-        self.names: set[str] = set()
+        self.paths: dict[str, str] = {}
         self._assets = assets
 
     def locate(self, name: str) -> Path:
-        self.names.add(name)
-        return self._assets.locate(name)
+        path = self._assets.locate(name)
+        self.paths[name] = str(path.absolute())
+        return path
+
+
+class _Located:
+    """Assets whose places are known, for another process with another working directory."""
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        self._paths = dict(paths)
+
+    def locate(self, name: str) -> Path:
+        if name not in self._paths:
+            raise AssetError(f"open asks for {name!r} in one process and not in another")
+        return Path(self._paths[name])
 
 
 def _check_assets(scorer: Scorer, used: _Recorded) -> None:
-    hidden = sorted(used.names - set(scorer.assets))
+    hidden = sorted(set(used.paths) - set(scorer.assets))
     assert not hidden, (
         f"open reads {', '.join(hidden)}, which assets does not name ({scorer.assets!r}); a change of that "
         "file would go unseen"
@@ -189,8 +210,31 @@ def _check_assets(scorer: Scorer, used: _Recorded) -> None:
 
 
 def _scored(scorer: Scorer, batch: pa.RecordBatch, what: str) -> Columns:
+    return _scored_prepared(scorer, _prepared(scorer, batch, what), what)
+
+
+def _prepared(scorer: Scorer, batch: pa.RecordBatch, what: str) -> pa.RecordBatch:
     try:
-        found = scorer.score(scorer.prepare(batch))
+        prepared = scorer.prepare(batch)
+    except Exception as error:
+        raise AssertionError(
+            f"prepare raises {type(error).__name__} on {what}: {error}; leave to score, as null, what cannot "
+            "be read"
+        ) from error
+    assert isinstance(prepared, pa.RecordBatch), (
+        f"prepare returns {type(prepared).__name__}; return a pa.RecordBatch, such as "
+        "pa.record_batch({…}), of as many rows as it got"
+    )
+    assert len(prepared) == len(batch), (
+        f"prepare makes {len(prepared)} rows of {len(batch)} on {what}; score must be able to tell which is "
+        "which: put null where there is nothing"
+    )
+    return prepared
+
+
+def _scored_prepared(scorer: Scorer, batch: pa.RecordBatch, what: str) -> Columns:
+    try:
+        found = scorer.score(batch)
     except Exception as error:
         raise AssertionError(
             f"score raises {type(error).__name__} on {what}: {error}; a record without a score is null"
@@ -208,32 +252,43 @@ def _scored(scorer: Scorer, batch: pa.RecordBatch, what: str) -> Columns:
         assert len(column) == len(batch), (
             f"{name} has {len(column)} values for {len(batch)} records on {what}"
         )
-        if pa.types.is_floating(column.type):
-            assert not pc.any(pc.is_nan(column)).as_py(), (
+        numbers = numbers_of(column)
+        if pa.types.is_floating(numbers.type):
+            assert not pc.any(pc.is_nan(numbers)).as_py(), (
                 f"{name} is NaN on {what}; null means that there is no score"
             )
     return found
+
+
+def _check_parquet(scores: Columns) -> None:
+    for name, column in scores.items():
+        try:
+            pq.write_table(pa.table({name: column}), io.BytesIO())
+        except Exception as error:
+            raise AssertionError(
+                f"{name} is {column.type}, which Parquet cannot hold ({error}); choose another type"
+            ) from error
 
 
 def _check_shapes(scorer: Scorer, batch: pa.RecordBatch, scores: Columns) -> None:
     rows = len(batch)
     _scored(scorer, batch.slice(0, 0), "a batch without rows")
     singles = [_scored(scorer, batch.slice(row, 1), f"row {row} alone") for row in range(rows)]
-    _compare(scorer, scores, _joined(singles), "row by row", "a score may depend on its own record only")
+    compare(scorer, scores, joined(singles), "row by row", "a score may depend on its own record only")
     cut = rows // 2
     halves = [_scored(scorer, half, "half a batch") for half in (batch.slice(0, cut), batch.slice(cut))]
-    _compare(scorer, scores, _joined(halves), "in two halves", "a score may depend on its own record only")
+    compare(scorer, scores, joined(halves), "in two halves", "a score may depend on its own record only")
     order = np.random.default_rng(0).permutation(rows)
     mixed = _scored(scorer, batch.take(pa.array(order)), "the examples in another order")
     back = pa.array(np.argsort(order))
     restored = {name: column.take(back) for name, column in mixed.items()}
-    _compare(scorer, scores, restored, "in another order", "score must not depend on the order of records")
+    compare(scorer, scores, restored, "in another order", "score must not depend on the order of records")
     wide = [
         column.cast(pa.large_string()) if pa.types.is_string(column.type) else column
         for column in batch.columns
     ]
     large = pa.RecordBatch.from_arrays(wide, names=batch.schema.names)
-    _compare(
+    compare(
         scorer,
         scores,
         _scored(scorer, large, "large_string"),
@@ -241,62 +296,71 @@ def _check_shapes(scorer: Scorer, batch: pa.RecordBatch, scores: Columns) -> Non
         "take pa.large_string() as well",
     )
     nothing = {
-        name: batch.column(name).slice(0, 2) if name in _NEVER_NULL else pa.nulls(2, batch.column(name).type)
+        name: batch.column(name).slice(0, 2) if name in NEVER_NULL else pa.nulls(2, batch.column(name).type)
         for name in batch.schema.names
     }
     _scored(scorer, pa.RecordBatch.from_pydict(nothing), "records whose columns are all null")
+
+
+def _check_preparation(scorer: Scorer, batch: pa.RecordBatch, scores: Columns) -> None:
+    rows, cut = len(batch), len(batch) // 2
+    told = "score must find all it needs in the rows that prepare returned, and no more rows than those"
+    prepared = _prepared(scorer, batch, "the examples")
+    for size, how in ((cut, "in portions of what was prepared"), (1, "row by row of what was prepared")):
+        slices = [prepared.slice(start, size) for start in range(0, rows, size)]
+        found = [_scored_prepared(scorer, one, "a portion of what was prepared") for one in slices]
+        compare(scorer, scores, joined(found), how, told)
+    with ThreadPoolExecutor(1) as pool:
+        pending = [
+            pool.submit(_prepared, scorer, half, "half a batch, in another thread")
+            for half in (batch.slice(0, cut), batch.slice(cut))
+        ]
+        ahead = [future.result() for future in pending]
+    later = joined([_scored_prepared(scorer, half, "what was prepared ahead") for half in ahead])
+    told = "prepare runs ahead of score, in another thread, and must change nothing that score reads"
+    compare(scorer, scores, later, "after later records were prepared", told)
 
 
 def _check_repetition(
     build: Callable[[], Scorer], scorer: Scorer, assets: Assets, batch: pa.RecordBatch, scores: Columns
 ) -> None:
     again = _scored(scorer, batch, "the examples, again")
-    _compare(
-        scorer, scores, again, "a second time", "score must not keep anything from one batch to the next"
-    )
+    compare(scorer, scores, again, "a second time", "score must not keep anything from one batch to the next")
     fresh = build()
     assert fresh.outputs == scorer.outputs, (
         "outputs of two instances differ; it may depend on the arguments only"
     )
     fresh.open(assets)
-    _compare(
+    compare(
         scorer, scores, _scored(fresh, batch, "the examples"), "by a second instance", "fix every random seed"
     )
 
 
 def _check_elsewhere(
-    build: Callable[[], Scorer], scorer: Scorer, assets: Assets, batch: pa.RecordBatch, scores: Columns
+    build: Callable[[], Scorer], scorer: Scorer, used: _Recorded, batch: pa.RecordBatch, scores: Columns
 ) -> None:
     told = "it must be built by name from plain values, in a module that can be imported"
     try:
-        package = pickle.dumps((build, assets, batch))
+        package = pickle.dumps((build, _Located(used.paths), batch))
     except Exception as error:
         raise AssertionError(f"the scorer cannot be sent to another process: {error}; {told}") from error
-    # The path of this process, so that a module beside the test is found; another hash seed on purpose.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "4242"}
-    done = subprocess.run(
-        [sys.executable, "-c", _ELSEWHERE], input=package, capture_output=True, env=environment, check=False
-    )
+    # The path of this process, so that a module beside the test is found; another hash seed and another
+    # folder on purpose.
+    found_in = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    environment = os.environ | {"PYTHONPATH": found_in, "PYTHONHASHSEED": "4242"}
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", _ELSEWHERE],
+            input=package,
+            capture_output=True,
+            env=environment,
+            cwd=folder,
+            check=False,
+        )
     reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-    assert done.returncode == 0, f"the scorer fails in another process: {reason}; {told}"
-    _compare(scorer, scores, pickle.loads(done.stdout), "in another process", "use no hash() and no time")
-
-
-def _joined(parts: list[Columns]) -> Columns:
-    return {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]}
-
-
-def _compare(scorer: Scorer, wanted: Columns, found: Mapping[str, pa.Array], how: str, hint: str) -> None:
-    for name, column in wanted.items():
-        other = found[name]
-        differs = pc.xor(pc.is_null(column), pc.is_null(other))
-        if pa.types.is_floating(column.type) and scorer.tolerance > 0:
-            distance = pc.abs(pc.subtract(column.cast(pa.float64()), other.cast(pa.float64())))
-            unequal = pc.greater(distance, scorer.tolerance)
-        else:
-            unequal = pa.array([a != b for a, b in zip(column.to_pylist(), other.to_pylist(), strict=True)])
-        rows = np.flatnonzero(pc.or_(differs, pc.fill_null(unequal, False)).to_numpy(zero_copy_only=False))
-        if len(rows):
-            row = int(rows[0])
-            values = f"is {column[row].as_py()!r}, and {other[row].as_py()!r} when scored {how}"
-            raise AssertionError(f"{name} of row {row} {values}; {hint}")
+    assert done.returncode == 0, (
+        f"the scorer fails in another process: {reason}; {told}, and its files named in assets and found "
+        "with assets.locate"
+    )
+    found = pickle.loads(done.stdout[done.stdout.index(_MARK) + len(_MARK) :])
+    compare(scorer, scores, found, "in another process", "use no hash() and no time")

@@ -29,6 +29,7 @@ class TokenScorer(Scorer):
     """
 
     version: ClassVar[int] = 1
+    obtain = "copy the tokenizer.json of the model that will be trained"
     inputs = ("text",)
 
     def __init__(self, tokenizer: str) -> None:

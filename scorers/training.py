@@ -53,8 +53,9 @@ class FastTextTrainer:
 
     The parameters are fastText's own, with its defaults (its documentation, "List of options") except
     `word_ngrams`: 2, as in the quality classifier of DCLM (Li et al. 2024, arXiv:2406.11794). A model takes
-    about 4 · dim · (bucket + words) bytes; 800 MB with the defaults. With `threads` 1 the same data and seed
-    give the same bytes, on Linux with glibc; more threads race for the weights.
+    about 4 · dim · (bucket + words) bytes; 800 MB with the defaults. `maxn` above 0 makes n-grams of
+    `minn` to so many characters features too, for text without blanks, such as URLs. With `threads` 1 the
+    same data and seed give the same bytes, on Linux with glibc; more threads race for the weights.
     `held_out`: the share of documents, chosen by hash(seed, text), that the model is measured on and never
     sees; copies of a text fall on the same side.
 
@@ -66,6 +67,8 @@ class FastTextTrainer:
     epoch: int = 5
     dim: int = 100
     min_count: int = 1
+    minn: int = 0
+    maxn: int = 0
     bucket: int = 2_000_000
     threads: int = 1
     held_out: float = 0.1
@@ -75,6 +78,8 @@ class FastTextTrainer:
         for name in ("word_ngrams", "epoch", "dim", "min_count", "bucket", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is at least 1")
+        if self.minn < 0 or self.maxn < self.minn:
+            raise ValueError(f"minn is {self.minn} and maxn {self.maxn}; write 0 <= minn <= maxn")
         if not self.lr > 0:
             raise ValueError(f"lr is {self.lr}; the learning rate is above 0")
         if not 0 <= self.held_out < 1:
@@ -132,6 +137,8 @@ class FastTextTrainer:
             "epoch": self.epoch,
             "dim": self.dim,
             "minCount": self.min_count,
+            "minn": self.minn,
+            "maxn": self.maxn,
             "bucket": self.bucket,
             "thread": self.threads,
             "seed": seed & 0x7FFFFFFF,  # fastText keeps 32 bits, signed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,19 +14,35 @@ import pyarrow.compute as pc
 from ...schemas.verbs import OnNull
 from .order import Bools
 
+SEPARATOR: Final = "/"  # between the values of several columns
+_ESCAPES: Final = (("\\", "\\\\"), ("/", "\\/"))
+
 
 class NullScoreError(ValueError):
     """A record has no score, and the step says `on_null: fail`."""
 
 
-def group_names(batch: pa.RecordBatch, within: str | None) -> pa.Array:
+def group_names(batch: pa.RecordBatch, within: str | Sequence[str] | None) -> pa.Array:
     """string (n,): the values of the column `within`, which holds strings, integers or booleans.
 
-    None: one group, null. Raises ValueError for a column of another type.
+    None: one group, null. Of several columns the values joined as `joined_name` does, null where one is null.
+    Raises ValueError for a column of another type.
     """
     if within is None:
         return pa.nulls(len(batch), pa.string())
-    return _names(batch.column(within), within)
+    if isinstance(within, str):
+        return _names(batch.column(within), within)
+    escaped = [_names(batch.column(name), name) for name in within]
+    for plain, other in _ESCAPES:
+        escaped = [pc.replace_substring(names, plain, other) for names in escaped]
+    return pc.binary_join_element_wise(*escaped, SEPARATOR)
+
+
+def joined_name(values: Sequence[str]) -> str:
+    """The name of the group of records with these values in several columns."""
+    for plain, other in _ESCAPES:
+        values = [value.replace(plain, other) for value in values]
+    return SEPARATOR.join(values)
 
 
 def _names(column: pa.Array, within: str) -> pa.Array:

@@ -17,11 +17,13 @@ from ...schemas.records import POSITION
 from ...schemas.verbs import OnNull
 from ..draws import draws
 from . import prefix
+from .copies import copies_of, without_weight
 from .groups import check_scores, group_names
 from .order import Bools, Words, id_words, kind_of, score_of, score_words
 
 BELOW_CUT: Final = "below_cut"
 NULL_SCORE: Final = "null_score"
+NO_WEIGHT: Final = "no_weight"
 
 
 class TopSelector(Selector):
@@ -45,6 +47,9 @@ class TopSelector(Selector):
     taken as 0. None: every record counts 1. `unit` is only what the decision calls it.
     `on_null`: what happens to a record without a score. `drop`: reason `null_score`. `keep`: it is kept and
     uses up none of the budget. `fail`: NullScoreError.
+    `max_copies`: how often a record may be chosen. From 2 on, or with `weight`, a column, `by` is a column of
+    random numbers (uint64), and records are taken as `copies_of` ranks them, each copy counting what the
+    record counts; one whose weight is not above 0 is dropped as `no_weight`.
 
     Memory: at most 2^20 buckets and 2^16 collected records of a state, whatever the number of records.
     Passes: two for most corpora; one more for each 16 bits by which the records around the cut have to be
@@ -60,13 +65,15 @@ class TopSelector(Selector):
         by: str,
         top: float | None = None,
         budget: int | None = None,
-        within: str | None = None,
+        within: str | Sequence[str] | None = None,
         unit: str = "records",
         unit_column: str | None = None,
         seed: int = 0,
         step: str = "select",
         on_null: OnNull = "drop",
         ties: Literal["id", "random", "keep"] = "id",
+        weight: str | None = None,
+        max_copies: int = 1,
     ) -> None:
         if (top is None) == (budget is None):
             raise ValueError("give either top, a fraction, or budget, a number of units")
@@ -78,7 +85,10 @@ class TopSelector(Selector):
         _check(ties, "ties", ("id", "random", "keep"))
         if ties == "keep" and (top is None or unit_column is not None):
             raise ValueError("ties is 'keep', which goes with top, a fraction of the records")
+        if max_copies < 1:
+            raise ValueError(f"max_copies is {max_copies}; a record can be chosen once at least")
         self.by, self.within, self.on_null = by, within, on_null
+        self.weight, self.max_copies = weight, max_copies
         self.unit, self.unit_column = unit, unit_column
         self.top, self.budget = top, budget
         self.seed, self.step, self.ties = seed, step, ties
@@ -86,18 +96,20 @@ class TopSelector(Selector):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        columns = (self.by, self.unit_column, self.within, "id", POSITION)
+        within = (self.within,) if self.within is None or isinstance(self.within, str) else self.within
+        columns = (self.by, self.weight, self.unit_column, *within, "id", POSITION)
         return tuple(dict.fromkeys(column for column in columns if column))
 
     def start(self, learned: Again | None) -> pa.Table:
         return prefix.empty_state(learned.values["kind"] if learned else None)
 
     def update(self, state: pa.Table, batch: pa.RecordBatch, learned: Again | None) -> pa.Table:
+        batch = self._copies(batch)
         kind = kind_of(batch.schema.field(self.by).type, self.by)
         if len(batch) == 0:
             return state
-        words, ranked = score_words(batch.column(self.by))
-        check_scores(batch, ranked, self.by, self.step, self.on_null)
+        words, ranked, unweighed = self._places(batch)
+        check_scores(batch, ranked | unweighed, self.weight or self.by, self.step, self.on_null)
         groups, units = self._groups(batch), unit_counts(batch, self.unit_column)
         if learned is None:
             _, coarse = prefix.kind_and_coarse(state)
@@ -113,6 +125,10 @@ class TopSelector(Selector):
         kind, _ = prefix.kind_and_coarse(state)
         if learned is None:
             searches = prefix.first_searches(state)
+            for search in searches:  # whose rows are so many copies of each record
+                search.records //= self.max_copies
+                search.units //= self.max_copies
+                search.unranked //= self.max_copies
             self._allot(searches)
         else:
             searches = [prefix.Search(**search) for search in learned.values["groups"]]
@@ -134,28 +150,56 @@ class TopSelector(Selector):
 
     def decide(self, batch: pa.RecordBatch, decision: Decision) -> pa.RecordBatch:
         cuts = self._parsed(decision, lambda: Cuts(decision.values))
-        words, ranked = score_words(batch.column(self.by))
-        group = self._index(batch, cuts.names)
-        at = cuts.word[group]
-        keep = ranked & (cuts.all_fit[group] | (words < at))
-        at_cut = ranked & ~cuts.all_fit[group] & (words == at)
-        tied = np.flatnonzero(at_cut)
-        if self.ties == "keep":
-            keep |= at_cut
-        elif len(tied):
-            keep[tied] = self._before_cut(batch.take(pa.array(tied)), group[tied], cuts)
+        rows = self._copies(batch)
+        words, ranked, unweighed = self._places(rows)
+        group = self._index(rows, cuts.names)
+        copies = (
+            self._before(rows, words, ranked, group, cuts).reshape(len(batch), self.max_copies).sum(axis=1)
+        )
+        first = slice(None, None, self.max_copies)
+        null = ~(ranked | unweighed)[first]
         if self.on_null == "keep":
-            keep |= ~ranked
-        reason = pc.if_else(pa.array(ranked), self._reasons(group, cuts), NULL_SCORE)
+            copies[null] = 1
+        reason = pc.if_else(pa.array(unweighed[first]), NO_WEIGHT, self._reasons(group[first], cuts))
+        reason = pc.if_else(pa.array(null), NULL_SCORE, reason)
+        keep = pa.array(copies > 0)
         return pa.RecordBatch.from_arrays(
             [
-                pa.array(keep),
-                pa.array(keep.astype(np.int32)),
-                pc.if_else(pa.array(keep), pa.scalar(None, pa.string()), reason),
-                batch.column(self.by).cast(pa.string()),
+                keep,
+                pa.array(copies.astype(np.int32)),
+                pc.if_else(keep, pa.scalar(None, pa.string()), reason),
+                batch.column(self.weight or self.by).cast(pa.string()),
             ],
             names=["keep", "copies", "reason", "value"],
         )
+
+    def _copies(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A row for each copy that may be chosen of a record."""
+        if self.weight is None and self.max_copies == 1:
+            return batch
+        batch = batch.select(list(self.inputs))
+        return copies_of(batch, self.by, self.weight, self.max_copies)
+
+    def _places(self, rows: pa.RecordBatch) -> tuple[Words, Bools, Bools]:
+        """The first word of each row, which rows have a place in the order, and which have no weight."""
+        ranks = rows.column(self.by)
+        words, ranked = score_words(ranks)
+        unweighed = np.zeros(len(rows), np.bool_) if self.weight is None else without_weight(ranks)
+        return words, ranked & ~unweighed, unweighed
+
+    def _before(
+        self, rows: pa.RecordBatch, words: Words, ranked: Bools, group: npt.NDArray[np.int64], cuts: Cuts
+    ) -> Bools:
+        """Which rows are taken before their group is cut."""
+        at = cuts.word[group]
+        taken = ranked & (cuts.all_fit[group] | (words < at))
+        at_cut = ranked & ~cuts.all_fit[group] & (words == at)
+        tied = np.flatnonzero(at_cut)
+        if self.ties == "keep":
+            taken |= at_cut
+        elif len(tied):
+            taken[tied] = self._before_cut(rows.take(pa.array(tied)), group[tied], cuts)
+        return np.asarray(taken, np.bool_)
 
     def _look_closer(
         self,
@@ -271,7 +315,7 @@ class TopSelector(Selector):
             "units": search.units,
             "null_scores": search.unranked,
             "budget": search.budget,
-            "kept_records": search.above_records,
+            "kept_records" if self.max_copies == 1 else "kept_copies": search.above_records,
             "kept_units": search.above_units,
             "bar" if self.ties == "keep" else "first_dropped": cut,
             "tied_with_it": search.tied,

@@ -28,6 +28,7 @@ from ..selectors.cap import (
     within_cap,
 )
 from ..selectors.groups import check_scores, group_names, memberships
+from ..selectors.gumbel import gumbel_keys
 from ..selectors.mix import OVER_CAP
 from ..selectors.order import score_words
 from ..selectors.top import NULL_SCORE, TopSelector, unit_counts
@@ -67,8 +68,8 @@ class Measure(Operator):
     """Adds what a selection counts and draws by: columns for this step alone.
 
     `tokens`: the column for the tokens of the text, and `tokenizer` the file, found as an asset of
-    `directory`. `draw`: the column for random numbers. `checksum` and `version`, of tokenizer and scorer, are
-    for the fingerprint.
+    `directory`. `draw`: the column for random numbers. `key`: that for the values of `by` as `gumbel_keys`
+    has them. `checksum` and `version`, of tokenizer and scorer, are for the fingerprint.
     """
 
     def __init__(
@@ -81,8 +82,12 @@ class Measure(Operator):
         directory: str = "",
         checksum: str = "",
         version: int = 0,
+        key: str | None = None,
+        by: str = "",
+        temperature: float = 1.0,
     ) -> None:
         self._step, self._seed, self._draw, self._tokens = step, seed, draw, tokens
+        self._key, self._by, self._temperature = key, by, temperature
         self._directory, self._tokenizer = directory, tokenizer
         self._scorer = TokenScorer(tokenizer) if tokens else None
 
@@ -96,6 +101,10 @@ class Measure(Operator):
         if self._draw is not None:
             drawn = draws(batch.column("id"), self._seed, self._step)
             batch = batch.append_column(self._draw, pa.array(drawn))
+        if self._key is not None:
+            drawn = draws(batch.column("id"), self._seed, self._step)
+            keys = gumbel_keys(batch.column(self._by), drawn, self._temperature)
+            batch = batch.append_column(self._key, keys)
         return batch
 
 
@@ -155,7 +164,7 @@ class Apply(Operator):
     """Drops the records of a part that the decision did not choose.
 
     With `column`, the value that decided stays with the others under that name. With `report`, all stay, and
-    the column of that name says which were chosen.
+    the column of that name says which were chosen. With `counts` the one or the other says how often.
     """
 
     def __init__(
@@ -165,25 +174,27 @@ class Apply(Operator):
         decision: str,
         column: str | None = None,
         report: str | None = None,
+        counts: bool = False,
     ) -> None:
         self._step, self._selector, self._column = step, _selector(selector), column
-        self._report = report
+        self._report, self._counts = report, counts
         self._decision = Decision(json.loads(decision))
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
         chosen = self._selector.decide(batch, self._decision)
         if self._report is not None:
-            return report(batch, self._report, chosen.column("keep"), self._step, out)
+            said = chosen.column("copies" if self._counts else "keep")
+            return report(batch, self._report, said, self._step, out)
         reasons: Any = pc.if_else(chosen.column("keep"), None, chosen.column("reason"))
         values = chosen.column("value")
         if self._column is not None:
-            batch = batch.append_column(self._column, values)
+            batch = batch.append_column(self._column, chosen.column("copies") if self._counts else values)
         return out.drop(self._step, batch, reasons, values)
 
 
 def report(batch: pa.RecordBatch, column: str, chosen: pa.Array, step: str, out: Output) -> pa.RecordBatch:
-    """The batch with a column that says which rows are chosen; all are counted as kept."""
-    batch = batch.append_column(column, pc.fill_null(chosen, False))
+    """The batch with a column that says which rows are chosen, or how often; all are counted as kept."""
+    batch = batch.append_column(column, pc.fill_null(chosen, pa.scalar(0).cast(chosen.type)))
     return out.drop(step, batch, pa.nulls(len(batch), pa.string()))
 
 

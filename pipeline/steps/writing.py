@@ -15,7 +15,7 @@ from ...schemas.job import Modality
 from ...schemas.ledger import LEDGER
 from ...schemas.records import RECORDS
 from ...scorers.assets import LocalAssets
-from ..draws import drawn, draws
+from ..draws import drawn, drawn_copies, draws
 from ..exchange import partition_of
 from ..operator import Operator, Output, Reader, Reducer
 from ..sinks import Sink, open_sink
@@ -24,6 +24,7 @@ from ..sinks.image_columns import IMAGE, IMAGE_COLUMNS, image_columns
 from ..stage import Layer, OperatorRef, PartRef, StreamRef
 from ..store import open_parquet
 from ..view import BATCH_BYTES, BATCH_ROWS, ROW_BITS, read_part
+from .copies import times_written
 
 # The stream of a shard; what goes with it is in streams of this name and its suffix, as `shard.idx`.
 SHARD: Final = "shard"
@@ -38,27 +39,36 @@ OUTPUT_BYTES: Final = "output_bytes"
 
 
 class Measure(Operator):
-    """Adds up the bytes of the records of a part, from which shards are planned."""
+    """Adds up the bytes of the records of a part, from which shards are planned; `copies` are the columns
+    whose product says how often a record is written."""
+
+    def __init__(self, copies: Sequence[str] = ()) -> None:
+        self._copies = copies
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
-        _count_bytes(batch, out)
+        _count_bytes(batch, out, self._copies)
         return batch
 
 
-def _count_bytes(batch: pa.RecordBatch, out: Output) -> None:
-    out.accounts.figures[OUTPUT_BYTES] += pc.sum(batch.column("bytes")).as_py() or 0
+def _count_bytes(batch: pa.RecordBatch, out: Output, copies: Sequence[str] = ()) -> None:
+    bytes_ = pc.fill_null(batch.column("bytes"), 0).to_numpy(zero_copy_only=False)
+    out.accounts.figures[OUTPUT_BYTES] += int((bytes_ * times_written(batch, copies)).sum())
 
 
 SHUFFLE = "shuffle"  # what ids are drawn for
 
 
 class ShuffleKey(Operator):
-    """Adds the key by which a global shuffle moves records."""
+    """Adds the key by which a global shuffle moves records, of which it makes the copies."""
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, seed: int, copies: Sequence[str] = ()) -> None:
+        self._seed, self._copies = seed, copies
 
     def apply(self, batch: pa.RecordBatch, out: Output) -> pa.RecordBatch:
+        if self._copies:
+            times = times_written(batch, self._copies)
+            rows, keys = drawn_copies(batch.column("id"), times, self._seed, SHUFFLE)
+            return batch.take(pa.array(rows)).append_column("key", pa.array(keys))
         return batch.append_column("key", pa.array(draws(batch.column("id"), self._seed, SHUFFLE)))
 
 
@@ -81,12 +91,22 @@ class CollectRecords(Reducer):
 
 
 class ReadShard(Reader):
-    """The records of one shard: ranges of bytes of several parts, each put in its final order first."""
+    """The records of one shard: ranges of bytes of several parts, each put in its final order first.
+
+    `copies`: the columns whose product says how often a record is there, one behind the other unless they
+    are shuffled.
+    """
 
     def __init__(
-        self, pieces: Sequence[dict[str, Any]], columns: Sequence[str], shuffle: bool, seed: int
+        self,
+        pieces: Sequence[dict[str, Any]],
+        columns: Sequence[str],
+        shuffle: bool,
+        seed: int,
+        copies: Sequence[str] = (),
     ) -> None:
         self._pieces, self._columns, self._shuffle, self._seed = pieces, list(columns), shuffle, seed
+        self._copies = list(copies)
 
     def read(self, part: int, out: Output) -> Iterator[pa.RecordBatch]:
         for piece in self._pieces:
@@ -100,22 +120,33 @@ class ReadShard(Reader):
             return
         passed = 0
         for batch in read_part(source, [*self._columns, "bytes"]):
-            ends = passed + np.cumsum(batch.column("bytes").to_numpy())
-            begins = ends - batch.column("bytes").to_numpy()
-            first, last = np.searchsorted(begins, [start, stop])
-            passed = int(ends[-1]) if len(batch) else passed
-            yield batch.slice(first, last - first).select(self._columns)
+            times = times_written(batch, self._copies)
+            sizes = np.repeat(batch.column("bytes").to_numpy(), times)
+            ends = passed + np.cumsum(sizes)
+            first, last = np.searchsorted(ends - sizes, [start, stop])
+            passed = int(ends[-1]) if len(sizes) else passed
+            batch = batch.select(self._columns)
+            if not self._copies:
+                yield batch.slice(first, last - first)
+            else:
+                rows = np.repeat(np.arange(len(batch)), times)[first:last]
+                for low, high in _cuts(sizes[first:last]):
+                    yield batch.take(pa.array(rows[low:high]))
+                if not len(rows):
+                    yield batch.slice(0, 0)
             if passed >= stop:
                 break
 
     def _shuffled(self, source: PartRef, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         """The same of the part in shuffled order; holds the payload of one shard, not of the part."""
-        light = pa.Table.from_batches(list(read_part(source, ["id", "bytes"]))).combine_chunks()
-        order = np.argsort(draws(light.column("id"), self._seed, SHUFFLE), kind="stable")
+        light = pa.Table.from_batches(list(read_part(source, ["id", "bytes", *self._copies])))
+        times = times_written(light, self._copies)
+        rows, keys = drawn_copies(light.column("id"), times, self._seed, SHUFFLE)
+        order = rows[np.argsort(keys, kind="stable")]
         sizes = light.column("bytes").to_numpy()[order]
         first, last = np.searchsorted(np.cumsum(sizes) - sizes, [start, stop])
         chosen = light.column("position").to_numpy()[order[first:last]]
-        inside = np.sort(chosen)
+        inside = np.unique(chosen)
         empty, held = None, []
         for batch in read_part(source, self._columns):
             among = pa.array(np.isin(batch.column("position").to_numpy(), inside))

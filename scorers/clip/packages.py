@@ -24,14 +24,10 @@ _declared: list[object] = []
 def import_open_clip() -> ModuleType:
     """The package open_clip. Raises AssetError where it, or what it needs, cannot be imported."""
     try:
-        import torch
-    except ImportError as error:
-        raise AssetError(f"CLIP models need the packages torch and open_clip ({error}); {_HOW}") from error
-    try:
         import_torchvision()
         return importlib.import_module("open_clip")
     except (ImportError, RuntimeError) as error:
-        raise AssetError(f"the package open_clip cannot be imported ({error}); {_HOW}") from error
+        raise AssetError(f"CLIP models need the packages torch and open_clip ({error}); {_HOW}") from error
 
 
 def import_torchvision() -> ModuleType:

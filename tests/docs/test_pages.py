@@ -50,7 +50,7 @@ clusters = _load("ray_head", Path(__file__).parents[1] / "jobs" / "ray_head.py")
 # Pages with many runs of whole jobs.
 LONG = (
     *("accounts", "balance", "clip", "clip-heads", "dedup", "filter-network", "retrieve", "scorer"),
-    *("select", "semantic-dedup", "signals"),
+    *("encoders", "select", "semantic-dedup", "signals"),
 )
 # Pages whose reader has PyTorch.
 WITH_MODELS = ("clip", "clip-heads", "filter-network", "language-models", "encoders")
@@ -70,7 +70,10 @@ ON_CLUSTERS = ("beam", "ray")
 def test_what_a_page_tells_its_reader_to_do_works_as_it_shows(path: Path, tmp_path: Path) -> None:
     if path.stem in WITH_MODELS:
         pytest.importorskip("torch")
-    page.follow(path.read_text(encoding="utf-8"), tmp_path)
+    text = path.read_text(encoding="utf-8")
+    if "run.engine=ray" in text:
+        pytest.importorskip("ray", reason="needs ray[default]")
+    page.follow(text, tmp_path)
 
 
 @pytest.mark.slow

@@ -11,10 +11,11 @@ import pytest
 import thresher
 import yaml
 from thresher.jobs.card import card
-from thresher.jobs.licences import front_matter, stated_beside
+from thresher.jobs.licences import front_matter
 from thresher.jobs.loading import load
 from thresher.pipeline.ingest import JobRefused
 from thresher.schemas.contracts import AssetRef
+from thresher.scorers.assets import stated_licence
 from thresher.scorers.model_card import Trained, model_card
 
 ENGLISH = "This is a plain sentence about the weather, and the people who have to live with that number {}. "
@@ -193,8 +194,8 @@ def test_a_model_is_listed_with_its_digest_and_the_licence_of_its_own_card(
         AssetRef(str(model), "0" * 64, "cc-by-sa-3.0"), tmp_path / "hq.bin.md", {}, {}, 0, "", {}
     )
     (tmp_path / "hq.bin.md").write_text(model_card(trained, {}, {}))
-    assert stated_beside(model) == "cc-by-sa-3.0"
-    assert stated_beside(tmp_path / "other.bin") == "unknown"
+    assert stated_licence(model) == "cc-by-sa-3.0"
+    assert stated_licence(tmp_path / "other.bin") == "unknown"
     shutil.copy(finished.parent / "docs.jsonl", tmp_path / "docs.jsonl")
     value = yaml.safe_load((finished.parent / "job.yaml").read_text())
     value["steps"].append({"score": {"fasttext": {"model": "hq.bin", "label": "hq"}}, "as": "quality"})

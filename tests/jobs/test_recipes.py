@@ -15,27 +15,44 @@ from thresher.jobs.cli import cli
 
 PUBLISHED = [
     "align",
+    "attention-influence",
+    "betr",
+    "betr-teacher",
     "c4",
     "ccnet",
+    "celadon",
+    "color-filter",
+    "data-data-everywhere",
     "datacomp-basic",
     "datacomp-clip-score",
     "datacomp-image-based",
     "dclm-baseline",
+    "dclm-fasttext",
     "dfn",
     "dinov2",
     "dsir",
     "fineweb",
+    "fineweb-edu",
     "hierarchical-kmeans",
     "imagenet21k",
     "laion",
+    "language-models-in-the-loop",
     "massivetext",
     "metaclip",
     "mofi",
+    "perplexity-correlations",
+    "perplexity-correlations-teacher",
+    "preselect",
+    "preselect-teacher",
+    "pretrainers-guide",
+    "prior",
     "q16",
     "redpajama-v2",
     "refinedweb",
     "semdedup",
     "t-mars",
+    "url-classification",
+    "urlbert",
     "wukong",
 ]
 DOCS = Path(thresher.__file__).parent / "docs" / "recipes"
@@ -79,7 +96,8 @@ def test_what_a_recipe_leaves_as_a_comment_is_a_valid_step_too(name: str, tmp_pa
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_page_of_a_recipe_has_the_paper_and_says_where_it_departs(name: str) -> None:
-    page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    method = name.removesuffix("-teacher")
+    page = (DOCS / f"{method}.md").read_text(encoding="utf-8")
     recipe = recipe_book.read(name)
     (number,) = re.findall(r"arXiv:\d{4}\.\d{5}", recipe.paper)
     assert number in page
@@ -91,8 +109,8 @@ def test_the_page_of_a_recipe_has_the_paper_and_says_where_it_departs(name: str)
         shown = f"{verb}: {main}" if isinstance(value, str) else f"{verb}: {{"
         assert f"`{shown}" in table[0]
         assert verb == "language" or main in table[0]
-    assert f"$ thresher recipes {name} > job.yaml" in page
-    assert f"docs/recipes/{name}.md" in recipe.text
+    assert f"$ thresher recipes {name} > {'job' if name == method else 'teacher'}.yaml" in page
+    assert f"docs/recipes/{method}.md" in recipe.text
 
 
 def test_an_unknown_recipe_names_the_nearest_and_exits_with_2() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from generated_inputs import BASES, FORMATS, ONE_TEXT, Source, Step, documents
 from hypothesis import strategies as st
-from reference import Record
+from reference import COPIES, Record
 from reference_decontamination import Item
 
 # So that every set has an item of as many words as an n-gram may have.
@@ -127,6 +127,13 @@ def selections(draw: st.DrawFn, ranks: list[str], groups: list[str], cap: bool) 
     options |= draw(units())
     if cap or draw(st.booleans()):
         options["within"] = draw(st.sampled_from(groups))
+    drawn = draw(st.sampled_from([None, "gumbel", None if cap else "replacement"]))
+    if drawn is not None and "by" in options:
+        options["sample"] = drawn
+        if drawn == "gumbel":
+            options["temperature"] = draw(st.sampled_from([1.0, 0.1, 50.0]))
+        else:
+            options["max_copies"] = draw(st.sampled_from([3, 1, 5]))
     few = options["unit"] == "records"
     if kind == "top":
         return options | {"top": draw(st.sampled_from([0.0, 0.29, 0.5, 0.7, 0.9, 1.0]))}
@@ -148,8 +155,21 @@ def mixes(draw: st.DrawFn, names: list[str]) -> dict[str, Any]:
     many = 12 if options["unit"] == "records" else 500
     amounts = draw(st.sampled_from([st.integers(1, 9), st.integers(1, many)]))
     named = draw(st.dictionaries(st.sampled_from(names), amounts, min_size=1))
-    kinds = [{"caps": named}, {"weights": named, "budget": many}, {"weights": named}]
-    return options | draw(st.sampled_from(kinds))
+    epochs = draw(st.sampled_from([1.0, 2.5, 0.5, 3.0]))
+    alpha = {"alpha": draw(st.sampled_from([0.0, 0.3, 1.0])), "epochs": epochs}
+    kinds: list[dict[str, Any]] = [
+        {"caps": named},
+        {"weights": named, "budget": many},
+        {"weights": named, "epochs": epochs},
+        {"weights": named, "budget": many, "epochs": epochs},
+        alpha,
+        alpha | {"budget": many},
+        {"unimax": {"epochs": epochs}, "budget": many},
+    ]
+    chosen = draw(st.sampled_from(kinds))
+    if not {"caps", "weights"} & set(chosen) and draw(st.booleans()):
+        chosen = chosen | {"within": draw(st.sampled_from(["line_count", ["input", "line_count"]]))}
+    return options | chosen
 
 
 @st.composite
@@ -177,6 +197,10 @@ def decontaminations(draw: st.DrawFn, sets: dict[str, list[Item]], number: int) 
         options |= {"max_pieces": draw(st.integers(1, 3))}
     step: Step = {"decontaminate": options}
     return step | ({"as": name.replace("-", "_")} if options["action"] == "report" else {})
+
+
+def copies_column(step: str) -> str:
+    return f"{COPIES}{step}".replace("-", "_")
 
 
 class Line:
@@ -221,9 +245,12 @@ class Line:
             return {"dedup": draw(line_dedups(self.groups))}
         if verb in ("select", "cap"):
             options = draw(selections(self.ranks, self.groups, verb == "cap"))
-            return {"select": options, "on_null": draw(ON_NULL)}
+            counted = {"as": copies_column(name)} if options.get("sample") == "replacement" else {}
+            return {"select": options, "on_null": draw(ON_NULL), **counted}
         if verb == "mix":
-            return {"mix": draw(mixes(self.inputs))}
+            options = draw(mixes(self.inputs))
+            counted = options.get("unimax", options).get("epochs", 1) > 1
+            return {"mix": options} | ({"as": copies_column(name)} if counted else {})
         if verb == "bucket":
             return self._bucket(draw, name)
         if verb == "decontaminate":

@@ -6,6 +6,7 @@ Slow and plain on purpose; shares no code with the product. It knows every verb 
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,9 @@ from reference_dedup import PAGES, Lost, Record, by_clusters, by_pieces
 from reference_selection import Choice, NoProportion, NoValue, by_bucket, by_mix, by_select, drawn
 from reference_texts import EDITS, signal, variety, words_of
 
-__all__ = ["MARKS", "PAGES", "Fate", "NoProportion", "NoValue", "Record", "World", "interpret"]
+__all__ = ["COPIES", "MARKS", "PAGES", "Fate", "NoProportion", "NoValue", "Record", "World", "interpret"]
 
+COPIES = "copies_"  # what the columns that say how often a record is written begin with
 Step = dict[str, Any]
 Fate = tuple[str, str, str, Any]  # step, verdict, reason, value that decided (...: left open)
 
@@ -71,7 +73,7 @@ COMPARE = {
 
 
 def judge(expression: str, record: Record) -> tuple[bool | None, Any]:
-    """Whether a condition holds (None: null), and the value of the first comparison that does not."""
+    """Whether a condition holds (None: null), and the value of the first comparison that makes it so."""
     either = " or " in expression
     results: list[tuple[bool | None, Any]] = []
     for clause in re.split(" or | and ", expression):
@@ -86,7 +88,7 @@ def judge(expression: str, record: Record) -> tuple[bool | None, Any]:
         holds = True if True in truths else None if None in truths else False
     else:
         holds = False if False in truths else None if None in truths else True
-    return holds, next((value for truth, value in results if truth is not True), None)
+    return holds, next((value for truth, value in results if truth is holds), None)
 
 
 def by_rule(records: list[Record], expression: str, reason: str, on_null: str) -> Lost:
@@ -201,9 +203,9 @@ def one_step(records: list[Record], step: Step, seed: int, world: World) -> Lost
         "signals": lambda: by_signals(records, options),
         "edit": lambda: by_edit(records, options),
         "dedup": lambda: by_dedup(records, options, world),
-        "select": lambda: by_select(choice()),
+        "select": lambda: by_select(choice(), step.get("as", "")),
         "bucket": lambda: by_bucket(choice(), step["as"]),
-        "mix": lambda: by_mix(choice()),
+        "mix": lambda: by_mix(choice(), step.get("as", "")),
         "decontaminate": lambda: by_decontaminate(
             records, options, step.get("as", ""), {options["against"]: world.sets[options["against"]]}
         ),
@@ -246,4 +248,10 @@ def interpret(
                 ledger[record["position"]] = (reading, "error", record["error"], ...)
         records = [record for record in records if not record.get("error")]
         alive += walk(records, own[number] if any(own) else [])
-    return walk(alive, steps), ledger
+    kept = walk(alive, steps)
+    return [record for record in kept for _ in range(times(record))], ledger
+
+
+def times(record: Record) -> int:
+    """How often a record is written."""
+    return math.prod(count for column, count in record.items() if column.startswith(COPIES))

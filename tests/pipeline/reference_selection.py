@@ -1,4 +1,4 @@
-"""What select, bucket and mix keep: sorted lists and exact fractions."""
+"""What select, bucket and mix keep, and how often: sorted lists and exact fractions."""
 
 from __future__ import annotations
 
@@ -58,6 +58,14 @@ class Choice:
     def value(self, record: Record) -> Any:
         return drawn(record, self.name, self.seed) if self.by is None else self.value_of(self.by, record)
 
+    def rank(self, record: Record) -> Any:
+        """What the largest is taken by: the value, or the value with Gumbel noise."""
+        value = self.value(record)
+        if self.options.get("sample") != "gumbel":
+            return value
+        uniform = Fraction(2 * (drawn(record, self.name, self.seed) >> 12) + 1, 2**53)
+        return value / self.options.get("temperature", 1) - math.log(-math.log(uniform))
+
     def lose(self, record: Record, reason: str, value: Any) -> None:
         self.lost[record["position"]] = ("dropped", reason, value)
 
@@ -82,21 +90,55 @@ class Choice:
 
     def fill(self, members: list[Record], room: float, reason: str) -> None:
         """Members are taken in descending order until the next would exceed."""
-        members = sorted(members, key=lambda one: (-self.value(one), one["id"], one["position"]))
+        members = sorted(members, key=lambda one: (-self.rank(one), one["id"], one["position"]))
+        shown = (lambda one: ...) if self.options.get("sample") == "gumbel" else self.value
         for record in members:
             room -= self.size(record)
             if room < 0:
                 room = -math.inf
-                self.lose(record, reason, self.value(record))
+                self.lose(record, reason, shown(record))
+
+    def copy(
+        self,
+        members: list[Record],
+        room: float,
+        reason: str,
+        column: str,
+        most: int,
+        weight: Callable[[Record], Any] = lambda record: 1,
+    ) -> None:
+        """Up to `most` copies of each member; copy j comes at (j + 1 - draw) / weight, until the next would
+        exceed."""
+        copies = []
+        for record in members:
+            share = Fraction(drawn(record, self.name, self.seed) >> 11, 2**53)
+            record[column] = 0
+            if weight(record) > 0:
+                at = [(j + 1 - share) / Fraction(weight(record)) for j in range(most)]
+                copies += [(one, record["id"], record["position"], record) for one in at]
+        for *_, record in sorted(copies, key=lambda copy: copy[:3]):
+            room -= self.size(record)
+            if room < 0:
+                break
+            record[column] += 1
+        for record in members:
+            if not record[column]:
+                why = reason if weight(record) > 0 else "no_weight"
+                self.lose(record, why, self.value(record))
 
 
-def by_select(choice: Choice) -> Lost:
+def by_select(choice: Choice, column: str) -> Lost:
     options = choice.options
     for members in choice.groups(options.get("within")).values():
         room = options.get("budget") or options.get("cap")
         if "top" in options:
             room = math.floor(Fraction(str(options["top"])) * sum(map(choice.size, members)))
         ranked = choice.ranked(members, lambda value: value)
+        if options.get("sample") == "replacement":
+            for record in members:
+                record[column] = 1
+            choice.copy(ranked, room, "below_cut", column, options.get("max_copies", 5), choice.value)
+            continue
         choice.fill(ranked, room, "over_cap" if "cap" in options else "below_cut")
     return choice.lost
 
@@ -117,25 +159,60 @@ def by_bucket(choice: Choice, column: str) -> Lost:
     return choice.lost
 
 
-def by_mix(choice: Choice) -> Lost:
+def named(*values: Any) -> str | None:
+    """The name of a group of two columns; null where one is."""
+    return (
+        None if None in values else "/".join(str(v).replace("\\", "\\\\").replace("/", "\\/") for v in values)
+    )
+
+
+def evenly(sizes: dict[Any, int], budget: int, epochs: Fraction) -> dict[Any, int]:
+    """What UniMax gives each group."""
+    given: dict[Any, Fraction] = {}
+    left = Fraction(budget)
+    waiting = sorted(sizes, key=lambda group: (sizes[group], group is not None, str(group)))
+    while waiting:
+        each = left / len(waiting)
+        group = waiting.pop(0)
+        given[group] = min(each, sizes[group] * epochs)
+        left -= given[group]
+    return {group: math.floor(part) for group, part in given.items()}
+
+
+def by_mix(choice: Choice, column: str) -> Lost:
     options = choice.options
-    groups = choice.groups(options.get("within", "input"))
+    within = options.get("within", "input")
+    groups = choice.groups(within) if isinstance(within, str) else {}
+    for record in choice.records if isinstance(within, list) else ():
+        both = named(*(choice.value_of(name, record) for name in within))
+        groups.setdefault(both, []).append(record)
     if "caps" in options:
         for group, members in groups.items():
             choice.fill(members, options["caps"].get(group, math.inf), "over_cap")
         return choice.lost
-    weights = {group: Fraction(str(weight)) for group, weight in options["weights"].items()}
-    has = {group: sum(map(choice.size, groups.get(group, []))) for group in weights}
-    if "budget" in options:
-        each = Fraction(options["budget"]) / sum(weights.values())
-    elif choice.records and not all(groups.get(group) for group in weights):
-        raise NoProportion(choice.name)
+    has = {group: sum(map(choice.size, members)) for group, members in groups.items()}
+    epochs = Fraction(str(options.get("unimax", options).get("epochs", 1)))
+    if "unimax" in options:
+        rooms = evenly(has, options["budget"], epochs)
     else:
-        each = min(has[group] / weight for group, weight in weights.items())
-    for group, members in groups.items():
-        if group in weights:
-            choice.fill(members, math.floor(each * weights[group]), "over_weight")
+        weights = {group: Fraction(str(weight)) for group, weight in options.get("weights", {}).items()}
+        if "alpha" in options:
+            weights = {group: Fraction(repr(size ** options["alpha"])) for group, size in has.items() if size}
+        if "budget" in options:
+            each = Fraction(options["budget"]) / (sum(weights.values()) or 1)
+        elif choice.records and not all(groups.get(group) for group in weights):
+            raise NoProportion(choice.name)
         else:
+            each = min((epochs * has.get(group, 0) / weight for group, weight in weights.items()), default=0)
+        rooms = dict.fromkeys(groups, 0) if "alpha" in options else {}
+        for group, weight in weights.items():
+            rooms[group] = min(math.floor(each * weight), math.floor(epochs * has.get(group, 0)))
+    for group, members in groups.items():
+        if group not in rooms:
             for record in members:
                 choice.lose(record, "not_in_mix", choice.value(record))
+        elif epochs > 1:
+            choice.copy(members, rooms[group], "over_weight", column, math.ceil(epochs))
+        else:
+            choice.fill(members, rooms[group], "over_weight")
     return choice.lost

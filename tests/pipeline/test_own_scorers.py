@@ -16,6 +16,7 @@ import thresher
 import yaml
 from inline_engine import inline_tasks
 from thresher.jobs.problems import JobFileError
+from thresher.pipeline.planner import describe
 from thresher.pipeline.stage import TaskFailed
 from thresher.schemas.progress import Silent
 
@@ -205,6 +206,67 @@ def test_a_change_of_the_scorer_its_asset_or_its_arguments_is_noticed(folder: Pa
     kept, _ = run(described, heard)
     assert not heard.reused
     assert columns(kept, "praise_good") == expected
+
+
+PREPARING = '''\
+import pyarrow as pa
+import pyarrow.compute as pc
+from thresher.scorers import Scorer
+
+
+class Longest(Scorer):
+    """Letters of the longest word, and how many words there are; words are split ahead of `score`."""
+
+    version = 1
+    inputs = ("text",)
+    outputs = {"letters": pa.int32(), "words": pa.int32()}
+
+    def prepare(self, batch):
+        return pa.record_batch({"words": pc.utf8_split_whitespace(batch.column("text"))})
+
+    def score(self, batch):
+        words = batch.column("words").to_pylist()
+        letters = pa.array([max(map(len, found)) for found in words], pa.int32())
+        return {"letters": letters, "words": pa.array(map(len, words), pa.int32())}
+'''
+
+
+@pytest.mark.usefixtures("_inline")
+def test_what_a_scorer_prepares_is_scored_beside_its_own_record_over_many_pieces(tmp_path: Path) -> None:
+    texts = {
+        f"r{n}": " ".join("x" * (1 + (n * 7 + word) % 23) for word in range(1 + n % 5)) for n in range(700)
+    }
+    corpus.write(tmp_path / "in-0.jsonl", [{"id": id_, "text": text} for id_, text in texts.items()])
+    (tmp_path / "longest.py").write_text(PREPARING)
+    described = job(tmp_path) | {"steps": [{"score": {"longest:Longest": {}}, "as": "long"}]}
+    kept, ledger = run(described)
+    assert ledger == []
+    expected = {id_: (max(map(len, text.split())), len(text.split())) for id_, text in texts.items()}
+    assert columns(kept, "long_letters", "long_words") == expected
+
+
+def test_six_scores_are_made_in_one_pass_over_the_source(folder: Path) -> None:
+    scores = [
+        {"score": {"praise:Praise": {"words": "praised.txt"}}, "as": f"praise_{number}", "on_null": "keep"}
+        for number in range(6)
+    ]
+    loaded = thresher.load(job(folder) | {"steps": scores}, allow_code=True)
+    stages = describe(loaded, allow_code=True)
+    reading = [stage for stage in stages if stage["reads"] == ["the source"]]
+    assert [len(stage["steps"]) for stage in reading] == [6]
+    assert [stage["stage"] for stage in stages if stage not in reading] == ["export"]
+
+
+@pytest.mark.usefixtures("_inline")
+def test_a_scorer_may_be_a_link_to_a_file_elsewhere_whose_changes_are_noticed(folder: Path) -> None:
+    (folder / "elsewhere").mkdir()
+    target = (folder / "praise.py").rename(folder / "elsewhere" / "shared.py")
+    (folder / "praise.py").symlink_to(target)
+    kept, _ = run(job(folder))
+    assert columns(kept, "praise_good") == GOOD
+    target.write_text(MODULE.replace("OFFSET = 0", "OFFSET = 10"))
+    kept, _ = run(job(folder))
+    assert columns(kept, "praise_good") == {id_: n + 10 for id_, n in GOOD.items()}
 
 
 def test_code_beside_a_job_is_refused_unless_it_is_allowed(folder: Path) -> None:

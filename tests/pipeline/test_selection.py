@@ -395,10 +395,10 @@ def test_weights_without_a_budget_refuse_a_group_that_no_record_is_of(tmp_path: 
         ({"bucket": {"by": "word_count", "cuts": [0.5]}}, "1 cuts make 2 buckets; 3 names are given"),
         ({"bucket": {"by": "word_count", "keep": []}}, "no bucket would stay"),
         ({"bucket": {"by": "word_count", "keep": ["best"]}}, '"best" is none of the buckets'),
-        ({"mix": {"weights": {"a": 1}, "caps": {"a": 1}}}, "give one of weights and caps"),
+        ({"mix": {"weights": {"a": 1}, "caps": {"a": 1}}}, "give one of weights, caps, alpha and unimax"),
         ({"mix": {"caps": {}}}, "name at least one group"),
         ({"mix": {"caps": {"a": 1}, "budget": 5}}, "budget goes with weights"),
-        ({"mix": {"weights": {"a": 0}}}, "must be more than 0"),
+        ({"mix": {"weights": {"a": 0}}}, "the weight of a is a number above 0"),
     ],
 )
 def test_a_job_that_contradicts_itself_is_refused(tmp_path: Path, step: Record, message: str) -> None:

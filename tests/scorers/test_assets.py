@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from thresher.schemas.contracts import AssetError
-from thresher.scorers.assets import LocalAssets
+from thresher.scorers.assets import LocalAssets, stated_licence
 
 
 def test_a_relative_name_is_found_beside_the_job_first_and_then_among_the_models(
@@ -82,3 +82,65 @@ def test_the_checksum_of_a_folder_covers_names_and_contents(tmp_path: Path) -> N
         (folder / name).write_bytes(content)
         digests.add(LocalAssets([folder.parent]).describe("model").sha256)
     assert len(digests) == 3
+
+
+def test_a_pickle_in_a_folder_of_weights_is_refused_and_the_way_out_is_told(tmp_path: Path) -> None:
+    (tmp_path / "hub" / "onnx").mkdir(parents=True)
+    (tmp_path / "hub" / "config.json").write_text("{}")
+    (tmp_path / "hub" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    # fastText's magic number, and a word that only looks like the start of a pickle's name.
+    (tmp_path / "hub" / "onnx" / "words.bin").write_bytes(bytes([0xBA, 0x16, 0x4F, 0x2F]))
+    assets = LocalAssets([tmp_path])
+    assert assets.locate("hub") == tmp_path / "hub"
+    with zipfile.ZipFile(tmp_path / "hub" / "pytorch_model.bin", "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    with pytest.raises(AssetError, match=r"pytorch_model\.bin: holds a Python pickle.*remove it from the"):
+        assets.locate("hub")
+    (tmp_path / "hub" / "model.safetensors").unlink()
+    with pytest.raises(AssetError, match=r"pytorch_model\.bin: .*convert the weights to safetensors"):
+        assets.locate("hub")
+    (tmp_path / "hub" / "pytorch_model.bin").unlink()
+    (tmp_path / "hub" / "onnx" / "OPTIMIZER.PT").write_bytes(pickle.dumps([1]))
+    with pytest.raises(AssetError, match=r"OPTIMIZER\.PT: holds a Python pickle"):
+        assets.locate("hub")
+
+
+def test_a_missing_model_is_reported_with_what_its_scorer_says_of_making_one(tmp_path: Path) -> None:
+    with pytest.raises(AssetError, match=r"THRESHER_MODELS; `thresher train fasttext` makes one$"):
+        LocalAssets([tmp_path], "`thresher train fasttext` makes one").locate("hq.bin")
+    with pytest.raises(AssetError, match="`thresher train --help` lists the models"):
+        LocalAssets([tmp_path]).locate("hq.bin")
+
+
+@pytest.mark.parametrize(
+    ("card", "content", "licence"),
+    [
+        ("hq.bin.md", "# hq.bin\n\nSHA-256: `ab`. Licence: cc-by-sa-3.0. A model can repeat", "cc-by-sa-3.0"),
+        ("hq.bin.md", "---\nlicense: mit\n---\n# hq\n", "mit"),
+        ("README.md", "---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n", "apache-2.0"),
+        ("README.md", "---\nlicense: [mit, gpl]\n---\n", "mit, gpl"),
+        ("README.md", "---\nlicense: other\nlicense_name: gemma-terms\n---\n", "gemma-terms"),
+        ("README.md", "---\nlicense: other\n---\n", "other"),
+        ("README.md", "---\nlicense: mit\nsize_categories:\n- n<1K\n---\n# Data\n", "unknown"),
+        ("README.md", "# Mine\n\nLicence: MIT. The code's.\n", "unknown"),
+        ("README.md", "---\nlicense: [mit\n---\n", "unknown"),
+        ("README.md", "---\n- license\n---\n", "unknown"),
+        ("other.md", "---\nlicense: mit\n---\n", "unknown"),
+    ],
+)
+def test_the_licence_is_that_of_the_models_card(
+    tmp_path: Path, card: str, content: str, licence: str
+) -> None:
+    (tmp_path / "hq.bin").write_bytes(b"model")
+    (tmp_path / card).write_text(content)
+    assert LocalAssets([tmp_path]).describe("hq.bin").licence == licence
+
+
+def test_the_licence_of_a_folder_is_that_of_the_card_in_it_or_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "README.md").write_text("---\nlicense: gpl-3.0\n---\n")
+    assert stated_licence(tmp_path / "clip") == "unknown"
+    (tmp_path / "clip" / "README.md").write_text("---\nlicense: mit\n---\n")
+    assert stated_licence(tmp_path / "clip") == "mit"
+    (tmp_path / "clip.md").write_text("Licence: cc0-1.0. As its data.\n")
+    assert stated_licence(tmp_path / "clip") == "cc0-1.0"

@@ -15,14 +15,20 @@ from thresher.scorers.assets import LocalAssets
 from thresher.scorers.fasttext import FastTextScorer
 from thresher.scorers.testing import check_scorer
 from thresher.scorers.training import FastTextTrainer
+from thresher.scorers.word_list import WordListScorer
 
 # Scorers live in a module of their own, as a user's do: another process must be able to import them.
 SOURCE = '''
 import itertools
 import os
 import random
+import struct
+import threading
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from thresher.scorers import Scorer
 
@@ -150,6 +156,148 @@ class Noisy(Good):
     tolerance = 0.01
     def values(self, texts):
         return [len(texts) * 0.0001 for _ in texts]
+
+class OddOutput(Good):
+    outputs = {"share of !": pa.float32()}
+
+class ListedAlone(Good):
+    listed = ("pool",)
+
+class KernelsAsString(Good):
+    kernels = "own_kit_kernels"
+
+class NoParquet(Good):
+    outputs = {"score": pa.month_day_nano_interval()}
+    def score(self, batch):
+        return {"score": pa.nulls(len(batch), pa.month_day_nano_interval())}
+
+class NamedByItsModel(Good):
+    def open(self, assets):
+        super().open(assets)
+        self.inputs = ("text", "lang")
+
+class BesideTheShell(Good):
+    def open(self, assets):
+        self.factor = float(Path("factor.txt").read_text())
+        super().open(assets)
+
+class Chatty(Good):
+    def open(self, assets):
+        print("loading")
+        super().open(assets)
+
+
+class Prepares(Good):
+    def prepare(self, batch):
+        values = self.values(batch.column("text").to_pylist())
+        return pa.record_batch({"values": pa.array(values, pa.float32())})
+
+    def score(self, batch):
+        return {"score": batch.column("values")}
+
+class PreparesAMapping(Prepares):
+    def prepare(self, batch):
+        return super().prepare(batch).to_pydict()
+
+class PreparesWhatIsThere(Prepares):
+    def prepare(self, batch):
+        return super().prepare(batch.filter(pc.is_valid(batch.column("text"))))
+
+class PreparesNoNull(Prepares):
+    def values(self, texts):
+        return [float(len(text)) for text in texts]
+
+class KeepsWhatItPrepared(Prepares):
+    def prepare(self, batch):
+        self.whole = super().prepare(batch)
+        return batch
+    def score(self, batch):
+        return super().score(self.whole)
+
+class OverwritesWhatItPrepared(Prepares):
+    def prepare(self, batch):
+        texts = batch.column("text").to_pylist()
+        self.known = dict(zip(texts, self.values(texts), strict=True))
+        return batch
+    def score(self, batch):
+        found = [self.known.get(text) for text in batch.column("text").to_pylist()]
+        return {"score": pa.array(found, pa.float32())}
+
+class ReadsFromTheStart(Prepares):
+    def values(self, texts):
+        return [float(len(text or "")) for text in texts]
+    def score(self, batch):
+        numbers = np.frombuffer(batch.column("values").buffers()[1], np.float32)
+        return {"score": pa.array(numbers[:len(batch)])}
+
+class InOneThread(Prepares):
+    def open(self, assets):
+        self.local = threading.local()
+        self.local.factor = 2.0
+    def __getstate__(self):
+        return {"factor": self.factor}
+    def prepare(self, batch):
+        self.factor = self.local.factor
+        return super().prepare(batch)
+
+
+class Embeds(Good):
+    tolerance = 0.01
+    outputs = {"embedding": pa.list_(pa.float16())}
+
+    def rows(self, texts):
+        return [None if not text else [len(text) % 7, 1.0, 0.5] for text in texts]
+
+    def score(self, batch):
+        rows = pa.array(self.rows(batch.column("text").to_pylist()), pa.list_(pa.float32()))
+        return {"embedding": rows.cast(self.outputs["embedding"])}
+
+class NearlyEmbeds(Embeds):
+    def rows(self, texts):
+        return [row and [x + 0.0001 * len(texts) for x in row] for row in super().rows(texts)]
+
+class EmbedsByBatch(Embeds):
+    def rows(self, texts):
+        return [row and [*row[:2], row[2] + 0.02 * len(texts)] for row in super().rows(texts)]
+
+class EmbedsInOtherLengths(Embeds):
+    def rows(self, texts):
+        return [row and row * min(2, len(texts)) for row in super().rows(texts)]
+
+class EmbedsNaN(Embeds):
+    def rows(self, texts):
+        return [[1.0, 0.0, float("nan")] if not text else [1.0] * 3 for text in texts]
+
+
+class Width(Good):
+    """Pixels of a PNG from left to right; null for anything else."""
+    inputs = ("image",)
+
+    def score(self, batch):
+        return {"score": pa.array(map(self.width, batch.column("image").to_pylist()), pa.float32())}
+
+    def width(self, image):
+        if image is None or image[:4] != b"\\x89PNG":
+            return None
+        return struct.unpack(">I", image[16:20])[0]
+
+class WidthOfAnything(Width):
+    def width(self, image):
+        return None if image is None else struct.unpack(">I", image[16:20])[0]
+
+
+class Nearness(Good):
+    """Product of two embeddings and a number."""
+    inputs = ("clip_image", "clip_text", "weight")
+    tolerance = 1e-6
+
+    def score(self, batch):
+        rows = zip(*(batch.column(name).to_pylist() for name in self.inputs), strict=True)
+        found = [
+            None if a is None or b is None or w is None else w * sum(map(float.__mul__, a, b))
+            for a, b, w in rows
+        ]
+        return {"score": pa.array(found, pa.float32())}
 '''
 
 
@@ -171,6 +319,55 @@ def test_a_good_scorer_passes_as_class_as_partial_and_as_instance(own: ModuleTyp
 
 def test_a_scorer_may_differ_within_the_tolerance_it_declares(own: ModuleType) -> None:
     check_scorer(own.Noisy)
+
+
+def test_a_scorer_that_prepares_passes(own: ModuleType) -> None:
+    check_scorer(functools.partial(own.Prepares, factor=0.5))
+
+
+def test_embeddings_may_differ_within_the_tolerance_number_by_number(own: ModuleType) -> None:
+    check_scorer(own.Embeds)
+    check_scorer(own.NearlyEmbeds)
+
+
+def test_a_scorer_of_images_is_shown_images_and_what_is_none(own: ModuleType) -> None:
+    check_scorer(own.Width)
+    with pytest.raises(AssertionError, match="raises error on the examples: unpack requires a buffer"):
+        check_scorer(own.WidthOfAnything)
+
+
+def test_columns_that_no_record_has_are_made_by_their_types(own: ModuleType) -> None:
+    embedding = pa.list_(pa.float16(), 4)
+    columns = {"clip_image": embedding, "clip_text": embedding, "weight": pa.int16()}
+    check_scorer(own.Nearness, columns=columns)
+    with pytest.raises(AssertionError, match="no column clip_image, clip_text, weight; name its type in"):
+        check_scorer(own.Nearness)
+    with pytest.raises(ValueError, match=r"no examples of timestamp\[s\]; pass `examples`"):
+        check_scorer(own.Nearness, columns={**columns, "weight": pa.timestamp("s")})
+
+
+def test_what_a_library_prints_in_another_process_does_not_matter(own: ModuleType) -> None:
+    check_scorer(own.Chatty)
+
+
+def test_a_file_that_is_found_only_from_here_is_told(
+    own: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "factor.txt").write_text("2")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        AssertionError, match=r"another process: FileNotFoundError.*found with assets\.locate"
+    ):
+        check_scorer(own.BesideTheShell)
+
+
+def test_assets_named_from_the_working_directory_are_found_by_another_process(
+    own: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "hq.txt").write_text("fine words")
+    monkeypatch.chdir(tmp_path)
+    check_scorer(functools.partial(WordListScorer, path="hq.txt"), assets=LocalAssets(["models"]))
 
 
 def test_fasttext_passes(tmp_path: Path) -> None:
@@ -208,7 +405,22 @@ def test_fasttext_passes(tmp_path: Path) -> None:
         ("HiddenModel", "open reads model.bin, which assets does not name"),
         ("HiddenColumn", "raises KeyError on the examples"),
         ("StringsOnly", r"when scored as large_string; take pa\.large_string\(\) as well"),
-        ("ManyColumns", "no column width; pass `examples`"),
+        ("OddOutput", r"outputs names a column 'share of !'; write letters, digits and _"),
+        ("ListedAlone", "listed has pool, which assets lacks"),
+        ("KernelsAsString", "kernels is 'own_kit_kernels'; write a tuple of module names"),
+        ("NoParquet", "month_day_nano_interval, which Parquet cannot hold"),
+        ("NamedByItsModel", r"inputs is \('text',\), and \('text', 'lang'\) after open; a job is planned"),
+        ("PreparesAMapping", r"prepare returns dict; return a pa\.RecordBatch"),
+        ("PreparesWhatIsThere", "prepare makes 11 rows of 12 on the examples"),
+        ("PreparesNoNull", "prepare raises TypeError on the examples.*leave to score"),
+        ("KeepsWhatItPrepared", "12 values for 6 records on a portion of what was prepared"),
+        ("OverwritesWhatItPrepared", "after later records were prepared; prepare runs ahead of score"),
+        ("ReadsFromTheStart", "when scored in portions of what was prepared; score must find all it needs"),
+        ("InOneThread", "prepare raises AttributeError on half a batch, in another thread"),
+        ("EmbedsByBatch", r"embedding of row 0 is \[.*\], and \[.*\] when scored row by row"),
+        ("EmbedsInOtherLengths", "embedding of row 0 .* when scored row by row"),
+        ("EmbedsNaN", "embedding is NaN on the examples; null means"),
+        ("ManyColumns", "no column width; name its type in `columns`, or pass `examples`"),
     ],
 )
 def test_a_broken_scorer_is_told_which_promise_it_breaks(

@@ -189,9 +189,31 @@ def test_data_that_cannot_be_learned_from_is_refused(
 
 
 def test_parameters_out_of_range_are_refused() -> None:
-    for parameters in ({"dim": 0}, {"lr": 0.0}, {"held_out": 1.0}):
+    for parameters in ({"dim": 0}, {"lr": 0.0}, {"held_out": 1.0}, {"maxn": 2, "minn": 3}):
         with pytest.raises(ValueError, match=next(iter(parameters))):
             FastTextTrainer(**parameters)
+
+
+def test_n_grams_of_characters_tell_addresses_apart_that_no_word_does(tmp_path: Path) -> None:
+    def addresses(host: str, seed: int) -> list[str]:
+        draw = random.Random(seed)
+        return [f"https://{host}.org/{draw.randrange(10**9)}.html" for _ in range(150)]
+
+    kinds = {"bad": addresses("login-bank", 1), "good": addresses("school", 2)}
+    scores = {}
+    for maxn in (0, 5):
+        trainer = FastTextTrainer(
+            dim=8, bucket=2000, epoch=10, lr=0.5, held_out=0.0, minn=3 if maxn else 0, maxn=maxn
+        )
+        data = {label: batches(list(urls)) for label, urls in kinds.items()}
+        trainer.fit(data, tmp_path / f"{maxn}.bin", 0)
+        scorer = FastTextScorer(str(tmp_path / f"{maxn}.bin"), "bad", column="url")
+        scorer.open(LocalAssets())
+        others = [*addresses("login-bank", 3)[:20], *addresses("school", 4)[:20]]
+        scores[maxn] = scorer.score(pa.record_batch({"url": others}))["score"].to_pylist()
+    assert [score > 0.5 for score in scores[5]] == [True] * 20 + [False] * 20
+    # A new word is none to it, but for hashes of its pairs that fall together by chance.
+    assert len({score > 0.5 for score in scores[0]}) == 1
 
 
 def test_a_fasttext_that_can_only_predict_is_named_with_the_way_out(

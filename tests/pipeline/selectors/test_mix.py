@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from thresher.pipeline.selectors import MixSelector, prefix
+from thresher.pipeline.selectors.groups import joined_name
 
 Row = dict[str, Any]
 
@@ -160,8 +161,110 @@ def test_any_number_of_groups_that_are_not_named_are_one(
 
 def test_wrong_arguments_are_refused() -> None:
     for arguments in ({}, {"weights": {"a": 1.0}, "caps": {"a": 1}}):
-        with pytest.raises(ValueError, match="one of weights and caps"):
+        with pytest.raises(ValueError, match="one of weights, caps, alpha and unimax_epochs"):
             MixSelector("draw", "input", **arguments)  # type: ignore[arg-type]
     for weight in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match="above 0"):
             MixSelector("draw", "input", weights={"a": weight})
+
+
+def even_by_hand(sizes: dict[Any, int], budget: int, epochs: Fraction) -> dict[Any, int]:
+    """UniMax as a fair division: all fill at the same speed, and stop where they are full."""
+    given, open_groups, left = dict.fromkeys(sizes, Fraction(0)), set(sizes), Fraction(budget)
+    while left > 0 and open_groups:
+        step = min([left / len(open_groups), *(epochs * sizes[name] - given[name] for name in open_groups)])
+        for name in open_groups:
+            given[name] += step
+        left -= step * len(open_groups)
+        open_groups = {name for name in open_groups if given[name] < epochs * sizes[name]}
+    return {name: math.floor(part) for name, part in given.items()}
+
+
+def copies_by_hand(rows: list[Row], budgets: dict[Any, int], most: int) -> Counter[int]:
+    """Position: copies, all records of a group once before any comes again, the largest draw first."""
+    taken: Counter[int] = Counter()
+    for group, budget in budgets.items():
+        members = [row for row in rows if row["input"] == group]
+        members.sort(
+            key=lambda row: (-(row["draw"] >> 11 if most > 1 else row["draw"]), row["id"], row["position"])
+        )
+        room = budget
+        for row in members * most:
+            room -= row["tokens"]
+            if room < 0:
+                break
+            taken[row["position"]] += 1
+    return taken
+
+
+@given(
+    rows=ROWS,
+    budget=st.integers(1, 150),
+    epochs=st.sampled_from([0.5, 1, 2.5, 4]),
+    edges=st.lists(st.integers(0, 1000), max_size=4),
+)
+@settings(max_examples=150, deadline=None)
+def test_unimax_fills_all_groups_at_the_same_speed_until_they_are_full(
+    decide: Any, rows: list[tuple[Any, int, int]], budget: int, epochs: float, edges: list[int]
+) -> None:
+    batch = corpus([row[0] for row in rows], tokens=[row[2] for row in rows])
+    selector = MixSelector("draw", "input", unimax_epochs=epochs, budget=budget, unit_column="tokens")
+    decision, found = decide(selector, batch, edges)
+    plain = batch.to_pylist()
+    sizes: Counter[Any] = Counter()
+    for row in plain:
+        sizes[row["input"]] += row["tokens"]
+    budgets = even_by_hand(dict(sizes), budget, Fraction(epochs))
+    assert {group["group"]: group["budget"] for group in decision.values["groups"]} == budgets
+    expected = copies_by_hand(plain, budgets, max(1, math.ceil(epochs)))
+    assert [told["copies"] for told in found] == [expected[row["position"]] for row in plain]
+    assert {told["reason"] for told in found} <= {None, "over_weight"}
+
+
+def test_unimax_gives_what_the_algorithm_of_the_paper_gives(decide: Any) -> None:
+    """Sizes 10, 30 and 200, a budget of 150 and two epochs at most: 20, then 60 of 65, then the 70 left."""
+    batch = corpus(["a"] * 10 + ["b"] * 30 + ["c"] * 200)
+    decision, found = decide(MixSelector("draw", "input", unimax_epochs=2, budget=150), batch)
+    assert [group["budget"] for group in decision.values["groups"]] == [20, 60, 70]
+    assert [group["kept_copies"] for group in decision.values["groups"]] == [20, 60, 70]
+    assert Counter(told["copies"] for told in found) == {2: 40, 1: 70, 0: 130}
+
+
+@pytest.mark.parametrize("alpha", [0, 0.3, 1])
+def test_alpha_makes_shares_of_powers_of_sizes(decide: Any, alpha: float) -> None:
+    sizes = {"a": 10, "b": 40, "c": 200}
+    batch = corpus([name for name, size in sizes.items() for _ in range(size)])
+    powers = {name: size**alpha for name, size in sizes.items()}
+    decision, _ = decide(MixSelector("draw", "input", alpha=alpha, budget=90, epochs=3), batch)
+    for group in decision.values["groups"]:
+        expected = powers[group["group"]] / sum(powers.values())
+        assert group["share"] == pytest.approx(expected)
+        assert group["budget"] == math.floor(90 * expected + 1e-9)
+        assert group["kept_copies"] == min(group["budget"], 3 * group["records"])
+
+
+def test_without_a_budget_the_scarcest_group_gives_all_its_epochs(decide: Any) -> None:
+    batch = corpus(["a"] * 4 + ["b"] * 50)
+    decision, found = decide(MixSelector("draw", "input", weights={"a": 1, "b": 3}, epochs=2.5), batch)
+    assert [group["kept_copies"] for group in decision.values["groups"]] == [10, 30]
+    assert sorted(told["copies"] for told in found[:4]) == [2, 2, 3, 3]
+
+
+def test_a_group_short_of_its_epochs_says_by_how_much(decide: Any) -> None:
+    batch = corpus(["a"] * 4 + ["b"] * 50)
+    decision, _ = decide(MixSelector("draw", "input", weights={"a": 1, "b": 1}, epochs=2, budget=40), batch)
+    assert [(g["budget"], g["kept_copies"], g["short"]) for g in decision.values["groups"]] == [
+        (20, 8, 12),
+        (20, 20, 0),
+    ]
+
+
+def test_groups_of_two_columns_are_told_apart_whatever_their_values_hold(decide: Any) -> None:
+    groups = [("a/b", "c"), ("a", "b/c"), ("a\\", "/b"), ("a", "\\/b"), ("a", None), (None, "a")] * 2
+    batch = corpus([one for one, _ in groups])
+    batch = batch.append_column("quality", pa.array([two for _, two in groups]))
+    decision, _ = decide(MixSelector("draw", ["input", "quality"], alpha=0, budget=100), batch)
+    found = {group["group"]: group["records"] for group in decision.values["groups"]}
+    names = [joined_name([one, two]) for one, two in groups[:4]]
+    assert len(set(names)) == 4
+    assert found == dict.fromkeys(names, 2) | {None: 4}
