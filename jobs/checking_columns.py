@@ -22,14 +22,14 @@ from ..schemas.steps import (
 )
 from ..schemas.verbs import Filter
 from .checking_modality import LINK_FORMATS, NO_IMAGES_YET, format_of
-from .checking_steps import build_scorer
+from .checking_steps import build_scorer, build_selector
 from .outline import Line, Outline
 from .problems import Path, Problem, unknown
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..schemas.contracts import Scorer
+    from ..schemas.contracts import Scorer, Selector
 
 # What a record has before any step (schemas/records.py, TEXT without what `language` adds).
 RECORD_COLUMNS: Final = ("id", "text", "url", "source", "date", "meta", "input")
@@ -41,6 +41,7 @@ RESERVED_COLUMN: Final = re.compile(
 # What dedup compares that is no column: what an image decodes to, address and caption together.
 COMPARED_TOGETHER: Final = ("pixels", "pair")
 EMBEDDING_VERBS: Final = ("cluster", "retrieve", "dedup")
+MAKES_NO_COLUMN: Final = "this select makes no column; write action: report, or remove as"
 LANGUAGE_COLUMNS: Final = ("lang", "lang_score")
 
 
@@ -93,7 +94,9 @@ def _check_line(
         if "image" in known and (fetched or step.kind == "download"):
             known |= of_images
         scorer = build_scorer(step, outline, allow_code) if step.kind == "score" else None
-        for key, column in _columns_read(step, scorer):
+        own = isinstance(step, SelectStep) and step.select.with_ is not None
+        selector = build_selector(step, outline, allow_code) if own else None
+        for key, column in _columns_read(step, scorer, selector):
             place: Path = (*path, step.kind, *key)
             if column in of_images and column not in known:
                 told = NO_IMAGES_YET if "image" in known else "looks at images; write modality: image-text"
@@ -113,7 +116,7 @@ def _check_line(
             yield from _check_types(step.retrieve.where, known, (*path, "retrieve", "where"))
         elif isinstance(step, SelectStep):
             yield from _check_lists(step, known, path)
-        if isinstance(step, SelectStep | MixStep) and step.options.writes_copies:
+        if isinstance(step, SelectStep | MixStep) and _writes_copies(step, selector):
             yield from _check_copies(outline, path)
         elif isinstance(step, MixStep) and step.as_:
             told = "this mix writes no record twice, and makes no column; give more epochs, or remove as"
@@ -131,6 +134,10 @@ def _check_line(
             made = {step.column: pa.int64()}
         elif isinstance(step, ClusterStep):
             made = {name: pa.type_for_alias(alias) for name, alias in step.columns.items()}
+        elif isinstance(step, SelectStep) and selector is not None:
+            made = _own_choice_made(step, selector)
+            if step.as_ and made == {}:
+                yield Problem((*path, "as"), MAKES_NO_COLUMN)
         elif isinstance(step, RetrieveStep | SelectStep):
             made = _choice_made(step, known)
         elif isinstance(step, MixStep) and step.mix.writes_copies:
@@ -188,8 +195,14 @@ def _check_lists(step: SelectStep, known: dict[str, pa.DataType], path: Path) ->
     ):
         told = f'"{options.by}" holds lists, and "{options.within}" does not'
         yield Problem((*path, "select", "by"), f"{told}; both are lists, of the same lengths, or neither")
-    if step.as_ and options.action != "report" and not lists and options.sample != "replacement":
-        yield Problem((*path, "as"), "this select makes no column; write action: report, or remove as")
+    if (
+        step.as_
+        and options.with_ is None
+        and options.action != "report"
+        and not lists
+        and options.sample != "replacement"
+    ):
+        yield Problem((*path, "as"), MAKES_NO_COLUMN)
 
 
 def _check_copies(outline: Outline, path: Path) -> Iterator[Problem]:
@@ -227,14 +240,34 @@ def _choice_made(step: RetrieveStep | SelectStep, known: dict[str, pa.DataType])
     return {step.column: groups} if groups is not None and pa.types.is_list(groups) else {}
 
 
+def _own_choice_made(step: SelectStep, selector: Selector | Exception) -> dict[str, pa.DataType] | None:
+    """The same of a selector of one's own; None where it cannot be built."""
+    import pyarrow as pa
+
+    if isinstance(selector, Exception):
+        return None
+    column, kind = step.select.column_made(selector.max_copies)
+    return {step.as_ or column: pa.type_for_alias(kind)} if kind else {}
+
+
+def _writes_copies(step: SelectStep | MixStep, selector: Selector | Exception | None) -> bool:
+    if selector is None:
+        return step.options.writes_copies is True
+    return not isinstance(selector, Exception) and selector.max_copies > 1 and step.options.action != "report"
+
+
 def _origin(column: str, line: Line) -> str:
     of_input = f" for the records of input {line.name}" if line.name else ""
     made = f"; a language step before this one makes it{of_input}" if column in LANGUAGE_COLUMNS else ""
     return made or (f"; no step makes it{of_input}" if of_input else "")
 
 
-def _columns_read(step: Step, scorer: Scorer | Exception | None) -> Iterator[tuple[Path, str]]:
+def _columns_read(
+    step: Step, scorer: Scorer | Exception | None, selector: Selector | Exception | None
+) -> Iterator[tuple[Path, str]]:
     options = step.options
+    if selector is not None and not isinstance(selector, Exception):
+        yield from ((("with",), column) for column in selector.inputs if column != "position")
     if scorer is not None and not isinstance(scorer, Exception):
         yield from (((options.scorer,), column) for column in scorer.inputs)
     if step.kind == "rule":

@@ -14,7 +14,7 @@ from .outline import URL, Outline
 from .problems import Path, Problem, unknown
 
 if TYPE_CHECKING:
-    from ..schemas.contracts import Refiner, Scorer
+    from ..schemas.contracts import Refiner, Scorer, Selector
     from ..schemas.decontamination import Decontaminate
     from ..schemas.dedup import Dedup
     from ..schemas.rules import Parameter, RuleSet
@@ -53,6 +53,10 @@ def check_step(step: Step, path: Path, outline: Outline, allow_code: bool) -> It
         yield from _check_asset(options.around, (*path, "around"), outline)
         if options.where:
             yield from _check_rule(options.where, (*path, "where"))
+    elif step.kind == "select" and options.with_ is not None:
+        built = build_selector(step, outline, allow_code)
+        if isinstance(built, Exception):
+            yield Problem((*path, "with"), str(built))
     elif step.kind == "mix":
         yield from _check_mix(options, path, outline)
     if step.kind in ("select", "mix") and options.tokenizer:
@@ -253,5 +257,17 @@ def build_scorer(step: Step, outline: Outline, allow_code: bool) -> Scorer | Exc
         return registry.build(
             registry.SCORER, options.scorer, options.arguments, directory=directory, allow_code=allow_code
         )
+    except registry.PluginError as error:
+        return error
+
+
+def build_selector(step: Step, outline: Outline, allow_code: bool) -> Selector | Exception:
+    """The selector that a step names with `with`, or why there is none."""
+    from ..pipeline.selectors.plugged import PluggedSelector
+    from ..scorers import registry
+
+    options, directory = step.options, str(outline.directory)
+    try:
+        return PluggedSelector(step.name, options.with_, options.arguments, directory, allow_code)
     except registry.PluginError as error:
         return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..filters.text.language import default_model
 from ..schemas import verbs
 from ..schemas.dedup import Dedup
 from ..schemas.job import Job
+from ..schemas.selection import Select
 from ..schemas.step import Step
 from ..scorers import registry
 from ..scorers.assets import LocalAssets, checksum, listing
@@ -29,7 +31,8 @@ from .hierarchical_sample import compile_hierarchical_sample
 from .images import compile_download, compile_resize
 from .neighbours import compile_neighbours
 from .retrieval import compile_retrieve
-from .selection import compile_bucket, compile_limit, compile_mix, compile_select
+from .selection import SelectStep, compile_bucket, compile_limit, compile_mix, compile_select
+from .selectors.plugged import PluggedSelector
 from .semantic import compile_semantic
 from .stage import OperatorRef
 from .steps.refining import Refine
@@ -81,6 +84,8 @@ def compile_step(
         case "score":
             return _score(step, options, directory, allow_code)
         case "select":
+            if options.with_ is not None:
+                return _selected(step, options, directory, allow_code)
             if options.min is not None and options.action == "drop":
                 return _rules(step, [("below_min", f"{options.by} >= {options.min!r}")], {}, DEFAULTS)
             return compile_select(step, number, seed, directory, types)  # type: ignore[arg-type]
@@ -136,7 +141,7 @@ def _plugin(
     assets, listed = LocalAssets([directory]), getattr(plugin, "listed", ())
     files = [
         listing(assets.locate(asset)) if asset in listed else assets.describe(asset).sha256
-        for asset in plugin.assets
+        for asset in getattr(plugin, "assets", ())
     ]
     return {
         kind.noun: name,
@@ -178,6 +183,25 @@ def _score(step: Step, options: verbs.Score, directory: Path, allow_code: bool) 
     )
     reads, types = Score.columns(operator)
     return MapStep(step.name, operator, frozenset(reads), tuple(types), types=types)
+
+
+def _selected(step: Step, options: Select, directory: Path, allow_code: bool) -> SelectStep:
+    assert options.with_ is not None
+    plugin = _plugin(registry.SELECTOR, options.with_, options.arguments, directory, allow_code)
+    selector = OperatorRef.of(PluggedSelector, step=step.name, **plugin)
+    built = PluggedSelector(**json.loads(selector.arguments))
+    column, kind = options.column_made(built.max_copies)
+    column = step.as_ or column
+    writes_copies = built.max_copies > 1 and options.action == "drop"
+    return SelectStep(
+        step.name,
+        frozenset(built.inputs),
+        types={column: kind} if kind else {},
+        copies=column if writes_copies else "",
+        selector=selector,
+        reports=options.action == "report",
+        counts=built.max_copies > 1,
+    )
 
 
 def _rules(

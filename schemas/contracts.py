@@ -145,6 +145,7 @@ class Selector(ABC):
     """
 
     version: ClassVar[int]
+    max_copies: int = 1  # how often `decide` chooses a record at most; from 2 on a column says how often
 
     @property
     @abstractmethod

@@ -11,7 +11,7 @@ from pydantic import Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from .quantities import Count, Fraction, parse_fraction
-from .verbs import ColumnName, Model
+from .verbs import ColumnName, Model, Plain
 
 Unit = Literal["records", "characters", "bytes", "tokens"]
 UnitField = Annotated[Unit, Field(description="What is counted; tokens are those of `tokenizer`.")]
@@ -26,7 +26,8 @@ Sampling = Literal["gumbel", "replacement"]
 
 
 class Select(Model):
-    """How much stays: the best by a column, until a share or a budget is full, or a bar."""
+    """How much stays: the best by a column, until a share or a budget is full, or a bar; or what a selector
+    of one's own says."""
 
     by: ColumnName | None = Field(
         default=None,
@@ -74,15 +75,43 @@ class Select(Model):
         description="drop: only what is chosen stays. report: a column says what it is, with replacement how "
         "often.",
     )
+    with_: str | None = Field(
+        default=None,
+        alias="with",
+        min_length=1,
+        description="A selector of one's own in place of all these but action: an installed one's name, or "
+        "`module:Class` of code beside the job, which needs --allow-code.",
+    )
+    arguments: dict[str, Plain] = Field(default={}, description="Of `with`: what its selector is built from.")
+
+    def column_made(self, max_copies: int) -> tuple[str, str]:
+        """The column that a selector of one's own makes unless `as` names it, and Arrow's name of its type,
+        "" where it makes none; `max_copies`: how often it chooses a record at most."""
+        if max_copies > 1:
+            return "copies", "int32"
+        return "selected", "bool" if self.action == "report" else ""
 
     @property
     def writes_copies(self) -> bool:
-        """Whether records that stay are written several times."""
+        """Whether records that stay are written several times; not of `with`, whose selector says so."""
         return self.sample == "replacement" and self.action == "drop"
 
     @classmethod
     def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
         given = [key for key in ("top", "budget", "cap", "min") if value.get(key) is not None]
+        if value.get("with") is not None:
+            for key, field in cls.model_fields.items():
+                if (
+                    key not in ("with_", "arguments", "action")
+                    and value.get(key, field.default) != field.default
+                ):
+                    yield (
+                        key,
+                        f"{key} does not go with a selector of your own; give what it takes as arguments",
+                    )
+            return
+        if value.get("arguments"):
+            yield "arguments", "arguments are those of a selector of your own; name it with with"
         yield from _sampling(value, given)
         if len(given) > 1:
             yield given[1], f"{' and '.join(given)} are both given; keep one of top, budget, cap and min"

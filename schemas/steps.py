@@ -195,13 +195,22 @@ class SelectStep(Step):
 
     @property
     def default_name(self) -> str:
-        return f"select:{self.select.by or 'random'}"
+        own = self.select.with_
+        return f"select:{word(own.rpartition(':')[2]) if own else self.select.by or 'random'}"
 
     @property
     def column(self) -> str:
         """The column that says what was chosen, with `action: report`, or for which of its groups; of what
         is drawn with replacement, how often."""
         return self.as_ or ("copies" if self.select.sample == "replacement" else "selected")
+
+    @classmethod
+    def conflicts(cls, value: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().conflicts(value)
+        inner = value.get("select")
+        own = inner.get("with") if isinstance(inner, dict) else getattr(inner, "with_", None)
+        if own is not None and value.get("on_null", "drop") != "drop":
+            yield "on_null", f'"on_null" has no meaning here: {own} decides on what is null itself'
 
 
 class BucketStep(Step):

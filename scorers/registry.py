@@ -1,4 +1,4 @@
-"""Finds scorers and refiners by name: thresher's own, installed plug-ins, and code beside a job."""
+"""Finds scorers, refiners and selectors by name: thresher's own, installed ones, and code beside a job."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Generic, TypeVar
 
-from ..schemas.contracts import Refiner, Scorer
+from ..schemas.contracts import Refiner, Scorer, Selector
 
-P = TypeVar("P", Scorer, Refiner)
+P = TypeVar("P", Scorer, Refiner, Selector)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ REFINER: Final = Kind(
         "pii": "thresher.filters.text.pii.find:PiiRefiner",
     },
 )
+# The job's own verbs are thresher's selectors.
+SELECTOR: Final = Kind("selector", Selector, {})  # type: ignore[type-abstract]
 
 _importing = threading.Lock()
 # Modules that came from a job's folder: for each name its folder and the digest of its source.
@@ -108,9 +110,8 @@ def find(kind: Kind[P], name: str, *, directory: Path | None = None, allow_code:
         found = _load(kind, name, plugins[name])
     else:
         names = sorted({*kind.own, *plugins})
-        raise PluginError(
-            f"unknown {kind.noun} {name!r}{_nearest(name, names)}; there are {', '.join(names)}"
-        )
+        there = f"there are {', '.join(names)}" if names else "none is installed; write module:Class"
+        raise PluginError(f"unknown {kind.noun} {name!r}{_nearest(name, names)}; {there}")
     if not (isinstance(found, type) and issubclass(found, kind.base)):
         raise PluginError(
             f"{name} is not a {kind.noun}: write a class derived from thresher.scorers.{kind.base.__name__}"
