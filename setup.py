@@ -61,7 +61,7 @@ EXTRAS = {
     "clip": ["open_clip_torch>=3.0", "safetensors>=0.5", "timm>=1.0", "torch>=2.6", "torchvision>=0.21"],
     "embeddings": ["faiss-cpu>=1.9"],
     "languages": ["fugashi>=1.3", "jieba>=0.42.1", "pythainlp>=5.0", "unidic-lite>=1.0.8"],
-    "lm": ["safetensors>=0.5", "tokenizers>=0.20", "torch>=2.6", "transformers>=4.50"],
+    "lm": ["safetensors>=0.5", "tokenizers>=0.20", "torch>=2.6", "transformers>=4.57"],
     "kenlm": ["kenlm>=0.3.0", "sentencepiece>=0.2"],
     "tokens": ["sentencepiece>=0.2", "tokenizers>=0.20"],
     "remote": ["aiohttp>=3.9", "huggingface-hub>=0.25", "s3fs>=2024.6"],

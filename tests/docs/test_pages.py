@@ -50,7 +50,7 @@ clusters = _load("ray_head", Path(__file__).parents[1] / "jobs" / "ray_head.py")
 # Pages with many runs of whole jobs.
 LONG = (
     *("accounts", "balance", "clip", "clip-heads", "dedup", "filter-network", "retrieve", "scorer"),
-    *("encoders", "select", "semantic-dedup", "signals"),
+    *("encoders", "language-models", "select", "semantic-dedup", "signals"),
 )
 # Pages whose reader has PyTorch.
 WITH_MODELS = ("clip", "clip-heads", "filter-network", "language-models", "encoders")

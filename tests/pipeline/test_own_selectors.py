@@ -20,8 +20,6 @@ from thresher.pipeline.stage import TaskFailed
 from thresher.schemas.progress import Silent
 from thresher.scorers.registry import PluginError
 
-# Keeps the groups of a column that have the median number of records; two passes, to show that the second
-# gets what the first has learned.
 MODULE = '''\
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,7 +29,7 @@ LEAST = 0
 
 
 class Middling(Selector):
-    """Keeps the words that as many records have as the word in the middle; first the middle, then they."""
+    """Keeps the words that as many records have as the word in the middle: a pass for that, one for them."""
 
     version = 1
 
@@ -101,7 +99,7 @@ def job(folder: Path, *before: dict[str, Any], step: Any = None, **select: Any) 
         "input": str(folder / "in-*.jsonl"),
         "steps": [*before, {"select": described, **(step or {})}],
         "output": {"path": str(folder / "out")},
-        "run": {"workers": 2, "directory": str(folder)},
+        "run": {"workers": 2, "directory": str(folder), "part": 64},
     }
 
 
@@ -192,13 +190,13 @@ def test_an_installed_selector_is_named_without_a_module_and_needs_no_permission
     from thresher.scorers import registry
 
     monkeypatch.syspath_prepend(str(folder))
-    point = EntryPoint("middling", "middling:Middling", "thresher.selectors")
+    (folder / "middling.py").rename(folder / "installed_middling.py")
+    point = EntryPoint("middling", "installed_middling:Middling", "thresher.selectors")
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
     described = job(folder) | {"output": {"path": str(folder / "by-name")}}
     described["steps"][0]["select"]["with"] = "middling"
     result = thresher.run(thresher.load(described))
     assert ids(pq.read_table(Path(result.output) / result.shards[0].path)) == KEPT
-    sys.modules.pop("middling")
     described["steps"][0]["select"]["with"] = "midling"
     with pytest.raises(JobFileError, match=r"select\.with: .*did you mean middling\?"):
         thresher.load(described)
