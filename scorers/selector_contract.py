@@ -74,7 +74,7 @@ def check_decided(found: Any, rows: int, max_copies: int) -> str:
     if missing:
         return f"decide returns no column {' and no '.join(missing)}; return {', '.join(DECIDED.names)}"
     if len(found) != rows:
-        return f"decide returns {len(found)} rows for {rows} records; return one for each, in their order"
+        return f"decide returns a batch of length {len(found)} for {rows} records; return a row for each"
     columns = {}
     for field in DECIDED:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +315,87 @@ def test_a_signal_written_out_is_a_column_that_rules_read_and_no_step_replaces(t
     described["steps"].append({"bucket": {"by": "char_count"}, "as": "signal_char_count"})
     with pytest.raises(JobFileError, match='there is a column "signal_char_count" already'):
         load(described)
+
+
+SELECTOR = """\
+import pyarrow as pa
+from thresher.scorers import Decision, Selector
+
+class All(Selector):
+    version = 1
+    inputs = ("lang", "word_count", "position")
+    def __init__(self, max_copies=1):
+        self.max_copies = max_copies
+    def start(self, learned):
+        return pa.table({"n": pa.array([], pa.int64())})
+    def update(self, state, batch, learned):
+        return state
+    def merge(self, a, b, learned):
+        return a
+    def finish(self, state, learned):
+        return Decision({})
+    def decide(self, batch, decision):
+        raise NotImplementedError
+
+class NoVersion(All):
+    version = None
+
+class TooMany(All):
+    max_copies = property(lambda self: 101, lambda self, value: None)
+"""
+
+
+def own(folder: Path, *, step: Any = None, name: str = "choosing:All", **select: Any) -> list[str]:
+    """The problems of a job whose second step is a selector of one's own, less the name of its place."""
+    (folder / "choosing.py").write_text(SELECTOR)
+    steps = [{"language": {"keep": ["en"]}}, {"select": {"with": name, **select}, **(step or {})}]
+    later = [{"rule": "copies > 1"}] if select.get("arguments") else []
+    found = problems(folder, [*steps, *later], allow_code=True)
+    return [told.removeprefix("steps[1].") for told in found]
+
+
+def test_a_selector_of_ones_own_is_checked_for_what_it_reads_and_makes(folder: Path) -> None:
+    assert own(folder) == []
+    assert own(folder, action="report", step={"as": "chosen"}) == []
+    assert own(folder, arguments={"max_copies": 2}) == []  # a later step reads its copies
+    (folder / "choosing.py").write_text(SELECTOR)
+    without = problems(folder, [{"select": {"with": "choosing:All"}}], allow_code=True)
+    assert without == [
+        'steps[0].select.with: unknown column "lang"; a language step before this one makes it'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top": 0.1}, "select.top: top does not go with a selector of your own; give what it takes as argu"),
+        ({"unit": "bytes"}, "select.unit: unit does not go with a selector of your own"),
+        (
+            {"step": {"on_null": "keep"}},
+            '"on_null" has no meaning here: choosing:All decides on what is null',
+        ),
+        ({"step": {"as": "chosen"}}, "as: this select makes no column; write action: report, or remove as"),
+        ({"name": "choosing:Al"}, "select.with: choosing .*has no class 'Al' .did you mean All"),
+        ({"name": "all"}, "select.with: unknown selector 'all'; none is installed; write module:Class"),
+        (
+            {"name": "tasting:Taste"},
+            "select.with: tasting:Taste is not a selector: write a class derived from",
+        ),
+        ({"name": "choosing:NoVersion"}, "select.with: selector choosing:NoVersion: version is None"),
+        (
+            {"name": "choosing:TooMany"},
+            "select.with: selector choosing:TooMany: max_copies is 101; .* 1 to 100",
+        ),
+        ({"arguments": {"copies": 2}}, "select.with: .* has no argument 'copies'"),
+    ],
+)
+def test_mistakes_with_a_selector_of_ones_own_are_told(
+    folder: Path, options: dict[str, Any], message: str
+) -> None:
+    (first, *_) = own(folder, **options)
+    assert re.search(message, first), first
+
+
+def test_arguments_without_a_selector_of_ones_own_are_refused(folder: Path) -> None:
+    (told,) = problems(folder, [{"select": {"top": 0.1, "arguments": {"a": 1}}}])
+    assert told.startswith("steps[0].select.arguments: arguments are those of a selector of your own")

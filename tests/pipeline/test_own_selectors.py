@@ -170,6 +170,17 @@ def test_a_report_of_such_a_selector_says_how_often_and_copies_nothing(folder: P
     assert found == {id_: 2 if id_ in KEPT else 0 for id_ in WORDS}
 
 
+def test_a_subset_of_datacomp_takes_no_selector_that_makes_copies(folder: Path) -> None:
+    described = job(folder, arguments={"column": "text", "copies": 2})
+    described["output"] |= {"format": "datacomp"}
+    with pytest.raises(JobFileError, match="a subset names each record once"):
+        thresher.load(described, allow_code=True)
+    described["steps"][0]["select"]["arguments"] = {"column": "text"}
+    with pytest.raises(JobFileError) as refused:  # that its records are no images is told of both
+        thresher.load(described, allow_code=True)
+    assert "names each record once" not in str(refused.value)
+
+
 @inline
 def test_nothing_is_computed_again_until_the_code_or_an_argument_changes(folder: Path) -> None:
     first, again, edited, asked = Heard(), Heard(), Heard(), Heard()
@@ -228,7 +239,7 @@ BROKEN = {
     "other rows": (
         "return pa.RecordBatch.from_pydict(columns)",
         "return pa.RecordBatch.from_pydict(columns).slice(1)",
-        "decide returns 2 rows for 3 records",
+        "decide returns a batch of length 1 for 2 records",
     ),
     "numbers that are no choice": (
         '"keep": keep,',
