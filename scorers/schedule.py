@@ -1,4 +1,4 @@
-"""How long a CLIP model is trained, how fast at which moment, and when it is looked at."""
+"""How a training runs: for how long, at which learning rate, and when it is measured."""
 
 from __future__ import annotations
 
