@@ -49,8 +49,19 @@ clusters = _load("ray_head", Path(__file__).parents[1] / "jobs" / "ray_head.py")
 
 # Pages with many runs of whole jobs.
 LONG = (
-    *("accounts", "balance", "clip", "clip-heads", "dedup", "filter-network", "retrieve", "scorer"),
-    *("encoders", "language-models", "select", "semantic-dedup", "signals"),
+    *(
+        "accounts",
+        "balance",
+        "clip",
+        "clip-heads",
+        "clusters",
+        "dedup",
+        "filter-network",
+        "retrieve",
+        "scorer",
+    ),
+    *("encoders", "language-models", "mixtures", "plugins", "select", "semantic-dedup", "signals"),
+    *("teacher-student", "weak-supervision"),
 )
 # Pages whose reader has PyTorch.
 WITH_MODELS = ("clip", "clip-heads", "filter-network", "language-models", "encoders")

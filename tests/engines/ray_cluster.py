@@ -66,6 +66,10 @@ class RayNode:
             return []
         return [process for process in children if _title(process).startswith(WORKER) and not _idle(process)]
 
+    def titles(self) -> list[str]:
+        """What these processes call themselves; "" of one that has just ended."""
+        return [_title(process) for process in self.processes()]
+
     def kill(self) -> None:
         """Ends the node as a power failure would: raylet and workers, by SIGKILL."""
         try:

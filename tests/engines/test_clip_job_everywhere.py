@@ -70,6 +70,7 @@ def test_some_pairs_are_copies_and_of_the_others_the_best_are_kept(chosen: Outco
     np.testing.assert_allclose(np.linalg.norm(chosen.close["img"], axis=1), 1, atol=0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("setting", ["ray"], indirect=True, scope="module")
 def test_actors_of_ray_choose_the_same_pairs(

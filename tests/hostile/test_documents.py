@@ -108,6 +108,7 @@ def test_lines_that_cannot_be_records_are_errors_and_no_good_one_changes(tmp_pat
     assert {id_: row["text"] for id_, row in done.kept.items()} == {r["id"]: r["text"] for r in good(6)}
 
 
+@pytest.mark.slow
 def test_pages_that_are_made_to_cost_are_errors_of_their_own(tmp_path: Path) -> None:
     hostile = {
         "deep": (pages.html("<div>" * 100_000 + "x"), "error: too_deep"),
@@ -228,7 +229,7 @@ def test_columns_of_parquet_that_have_our_names_go_to_meta(tmp_path: Path) -> No
     assert meta["nested"] == {"a": [[1], None]}
 
 
-@pytest.mark.parametrize("place", ["first", "last"])
+@pytest.mark.parametrize("place", ["first", pytest.param("last", marks=pytest.mark.slow)])
 def test_a_gzip_bomb_beside_good_files_is_a_named_container(place: str, tmp_path: Path) -> None:
     corpus.write(tmp_path / "in" / "m.jsonl", good(10))
     bomb = tmp_path / "in" / f"{'a' if place == 'first' else 'z'}.jsonl.gz"

@@ -32,7 +32,7 @@ def _python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("kind", ["columns", "model"])
+@pytest.mark.parametrize("kind", ["columns", pytest.param("model", marks=pytest.mark.slow)])
 def test_the_test_of_a_new_scorer_passes_at_once_and_fails_where_the_scorer_is_broken(
     tmp_path: Path, kind: str
 ) -> None:

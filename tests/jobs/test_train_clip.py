@@ -95,6 +95,7 @@ def test_shards_and_tables_are_read_as_jobs_write_them(pairs: Path) -> None:
     assert len(set(found)) == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_with_status_130_and_a_model(pairs: Path) -> None:
     folder = pairs.parent
     command = [sys.executable, "-m", "thresher", "train", "clip", "--pairs", str(pairs)]

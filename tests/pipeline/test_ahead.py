@@ -93,6 +93,7 @@ def test_no_more_items_are_read_than_may_be_held(most: int) -> None:
     read.close()
 
 
+@pytest.mark.slow
 def test_items_are_let_go_once_they_were_given() -> None:
     class Item:
         """Something that can be watched."""

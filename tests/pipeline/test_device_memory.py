@@ -174,6 +174,7 @@ def halvings(size: int) -> Iterator[int]:
         size //= 2
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 45))
 def test_edits_do_not_depend_on_how_much_the_device_has_room_for(

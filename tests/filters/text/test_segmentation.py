@@ -212,6 +212,7 @@ def test_the_version_names_every_library() -> None:
     assert all(f"{name}=" in described for name in ("jieba", "fugashi", "unidic-lite", "pythainlp"))
 
 
+@pytest.mark.slow
 def test_segmenting_leaves_no_file_and_no_message_behind(tmp_path: Path) -> None:
     program = (
         "import pyarrow as pa\n"
