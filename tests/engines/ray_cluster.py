@@ -66,10 +66,6 @@ class RayNode:
             return []
         return [process for process in children if _title(process).startswith(WORKER) and not _idle(process)]
 
-    def titles(self) -> list[str]:
-        """What these processes call themselves; "" of one that has just ended."""
-        return [_title(process) for process in self.processes()]
-
     def kill(self) -> None:
         """Ends the node as a power failure would: raylet and workers, by SIGKILL."""
         try:
@@ -154,6 +150,10 @@ class RayCluster:
     def processes(self) -> list[psutil.Process]:
         """The processes that run a task or are actors, of all nodes."""
         return [process for node in self.nodes if node.is_alive for process in node.processes()]
+
+    def titles(self) -> list[str]:
+        """What these processes call themselves; "" of one that has just ended."""
+        return [_title(process) for process in self.processes()]
 
     def wait_for_process(self, title: str = "", timeout: float = 30) -> tuple[RayNode, psutil.Process]:
         """The first process that works and has `title` in its title, and its node."""
