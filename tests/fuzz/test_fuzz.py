@@ -11,6 +11,8 @@ import pytest
 
 from .targets import SEEDS, TARGETS
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 

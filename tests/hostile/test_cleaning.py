@@ -17,6 +17,8 @@ from thresher.jobs.cleaning import Keep, NotCleanableError, check_cleanable, cle
 from thresher.jobs.places import find
 from thresher.schemas.progress import Silent
 
+pytestmark = pytest.mark.slow
+
 
 class Watch(Silent):
     """Counts the tasks that ran, and those that an earlier run had done."""

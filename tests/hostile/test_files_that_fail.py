@@ -17,6 +17,8 @@ from thresher.pipeline.ingest import JobRefused, ingest
 from thresher.pipeline.stage import TaskFailed
 from thresher.schemas.progress import Silent
 
+pytestmark = pytest.mark.slow
+
 
 class Spoil(Silent):
     """Does something to a file as the first stage starts: after it was found, before it is read."""

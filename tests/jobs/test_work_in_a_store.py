@@ -22,6 +22,8 @@ from thresher.jobs.loading import dump
 from thresher.jobs.places import Run, find
 from thresher.pipeline.storage import Place, StorageError, place
 
+pytestmark = pytest.mark.slow
+
 PYTHON = [sys.executable, "-c", "from thresher.jobs.cli import main; main()"]
 WORK: Place = place("s3://data/work")
 LEVELS = ["parts", "last", "signals", "nothing"]

@@ -28,6 +28,8 @@ from thresher.pipeline.stage import TaskFailed
 from thresher.pipeline.storage import RemotePath
 from thresher.pipeline.store import PartFile
 
+pytestmark = pytest.mark.slow
+
 WORK = "s3://data/work"
 OUT = "s3://data/out"
 
